@@ -1,0 +1,117 @@
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+
+/**
+ * The addon's calls, thin over system calls of the same name. All that may block run on libuv's pool and reject with
+ * a `SystemError`. Descriptors are plain numbers, close-on-exec, and closed with `fs.close`.
+ */
+export interface Native {
+  // loop.cc: loop(4), linux/loop.h
+
+  /**
+   * Takes a free loop device and configures it in one step (LOOP_CONFIGURE, AUTOCLEAR): the device is cleared by the kernel
+   * with its last close. Retries while others take the device it was offered (EBUSY, ENXIO), for at most 30 s, then EBUSY.
+   * `name` is what losetup shows (63 bytes at most). Returns the open device.
+   */
+  loopAttach(options: {
+    backingFd: number;
+    name: string;
+    sizeLimitBytes: number;
+    blockSize: number;
+    directIo: boolean;
+    readOnly: boolean;
+  }): Promise<{ fd: number; index: number }>;
+  /** LOOP_GET_STATUS64. `backingDevice` and `backingInode` identify the attached file. */
+  loopStatus(fd: number): Promise<{
+    index: number;
+    backingDevice: bigint;
+    backingInode: bigint;
+    offsetBytes: number;
+    sizeLimitBytes: number;
+    name: string;
+    autoclear: boolean;
+    readOnly: boolean;
+    directIo: boolean;
+  }>;
+  /** LOOP_SET_STATUS64 with another size limit; all else stays. */
+  loopResize(fd: number, sizeLimitBytes: number): Promise<void>;
+
+  // files.cc
+
+  /** FICLONE: makes `destination` share all blocks of `source`. EOPNOTSUPP, EXDEV or EINVAL where the host can't. */
+  reflink(destination: number, source: number): Promise<void>;
+  /** FIEMAP: bytes that the host has allocated for the file, and how many of them others share. */
+  fileExtents(fd: number): Promise<{ allocatedBytes: number; sharedBytes: number }>;
+  /** The first data at or after `offset` (SEEK_DATA, SEEK_HOLE), or null where only a hole follows. */
+  nextData(fd: number, offset: number): Promise<{ start: number; end: number } | null>;
+  /** copy_file_range, repeated until `length` bytes are copied to the same offset; falls back to read and write across file systems. Starts writeback at once. */
+  copyRange(source: number, destination: number, offset: number, length: number): Promise<void>;
+  /** fallocate(PUNCH_HOLE | KEEP_SIZE). */
+  punchHole(fd: number, offset: number, length: number): Promise<void>;
+  /** O_TMPFILE in `directory`, read-write, mode 0600: a file without a name, gone with its last descriptor. */
+  openTemporary(directory: string): Promise<number>;
+  /** linkat of an `openTemporary` descriptor to a name; EEXIST where that is taken. */
+  linkTemporary(fd: number, path: string): Promise<void>;
+  /** renameat2(RENAME_NOREPLACE). */
+  renameNoReplace(from: string, to: string): Promise<void>;
+  /** syncfs of the file system that `fd` lives on; reports write errors since its opening. */
+  syncFileSystem(fd: number): Promise<void>;
+
+  // tree.cc: openat2(2) with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS below a directory descriptor
+
+  openInRoot(root: number, path: string, flags: number, mode: number): Promise<number>;
+  /** Removes a file, or an empty directory with `directory`. */
+  removeInRoot(root: number, path: string, directory: boolean): Promise<void>;
+  /**
+   * Creates archive entries below `root`, in order, each with owner, mode, times and extended attributes; missing parents are made
+   * (0755, root). An existing non-directory is replaced. Rejects at the first that fails; the error carries `entry`, its index.
+   */
+  extractEntries(root: number, entries: NativeEntry[]): Promise<void>;
+
+  // mounts.cc
+
+  /** fsopen, fsconfig, fsmount of an ext4 file system on a block device, attached nowhere: nodev, noatime, errors=remount-ro. Returns the mount's root (not O_PATH). */
+  mountExt4(device: string, readOnly: boolean): Promise<number>;
+  /** EXT4_IOC_SETFSUUID on any descriptor inside the mounted file system; `uuid` is 16 bytes. */
+  setFileSystemUuid(fd: number, uuid: Uint8Array): Promise<void>;
+
+  // processes.cc
+
+  /** pipe2(O_CLOEXEC): [read end, write end]. Real pipes, which /proc/PID/fd can open (Node's are sockets). */
+  pipe(): [number, number];
+  /** pidfd_open; throws ESRCH where there is no such process. */
+  openPidfd(pid: number): number;
+  /** pidfd_send_signal. */
+  signalPidfd(pidfd: number, signal: number): void;
+}
+
+/** One archive entry, ready to be made. Times are nanoseconds since the epoch. */
+export interface NativeEntry {
+  path: string;
+  type: 'file' | 'directory' | 'symlink' | 'hardlink' | 'character' | 'block' | 'fifo';
+  /** Permission bits, set-id bits included. */
+  mode: number;
+  uid: number;
+  gid: number;
+  mtimeNs: bigint;
+  /** Of a link: its target. */
+  target?: string;
+  major?: number;
+  minor?: number;
+  /** Of a file: its whole content; large files come as one entry with `content` and are then appended to. */
+  content?: Uint8Array;
+  /** Continues the file of the same path that an earlier entry began: `content` is appended, then owner, mode and times are set again. */
+  append?: boolean;
+  xattrs?: { name: string; value: Uint8Array }[];
+}
+
+let loaded: Native | undefined;
+
+/** The addon, loaded at first use. */
+export function native(): Native {
+  loaded ??= createRequire(__filename)(join(packageDirectory, 'build', 'loopbox.node')) as Native;
+  return loaded;
+}
+
+/** Where this package lies: `build/` and `package.json` are below it, from `src/` (tests) and `dist/` alike. */
+export const packageDirectory = join(__dirname, '..');
