@@ -1,0 +1,131 @@
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include <chrono>
+#include <cstring>
+#include <random>
+
+#include "arguments.h"
+#include "async.h"
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kPatience = std::chrono::seconds(30);
+/** Attempts before the thread is given back to the pool, each followed by a pause of at most kPause. */
+constexpr int kAttemptsPerTurn = 8;
+constexpr auto kPause = std::chrono::microseconds(1000);
+
+struct AttachedLoop {
+  int fd;
+  int index;
+};
+
+/** One attach: asks for a free device and configures it; again where somebody else was faster. Never clears a device. */
+class LoopAttach {
+ public:
+  LoopAttach(loop_config config, bool read_only) : config_(config), read_only_(read_only) {}
+
+  AttachedLoop operator()() {
+    std::minstd_rand random(std::random_device{}());
+    std::uniform_int_distribution<long> pause_ns(0, std::chrono::nanoseconds(kPause).count());
+    for (int attempt = 0; attempt < kAttemptsPerTurn; attempt++) {
+      if (std::optional<AttachedLoop> attached = Try()) return *attached;
+      if (Clock::now() > deadline_) throw failure_;
+      // All who lost the same race would meet again at the next device.
+      timespec pause{0, pause_ns(random)};
+      nanosleep(&pause, nullptr);
+    }
+    throw TryAgain{};
+  }
+
+ private:
+  /** Nothing where another attach or a device that is just going away was in the way. */
+  std::optional<AttachedLoop> Try() {
+    Fd control(Check(open("/dev/loop-control", O_RDWR | O_CLOEXEC), "open", "/dev/loop-control"));
+    int index = Check(ioctl(control.get(), LOOP_CTL_GET_FREE), "ioctl(LOOP_CTL_GET_FREE)", "/dev/loop-control");
+    std::string path = "/dev/loop" + std::to_string(index);
+    Fd device(open(path.c_str(), (read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+    // ENXIO: it is being removed. ENOENT: udev has not made the node of a new device yet.
+    if (!device) return Lost("open", path, {ENXIO, ENOENT});
+    if (ioctl(device.get(), LOOP_CONFIGURE, &config_) < 0) return Lost("ioctl(LOOP_CONFIGURE)", path, {EBUSY, ENXIO});
+    return AttachedLoop{device.release(), index};
+  }
+
+  std::optional<AttachedLoop> Lost(const char* call, const std::string& path, std::initializer_list<int> expected) {
+    failure_ = {errno, call, path};
+    for (int error : expected) {
+      if (error == failure_.error) return std::nullopt;
+    }
+    throw failure_;
+  }
+
+  loop_config config_;
+  bool read_only_;
+  Clock::time_point deadline_ = Clock::now() + kPatience;
+  SystemFailure failure_{EBUSY, "ioctl(LOOP_CONFIGURE)"};
+};
+
+Napi::Value LoopAttachCall(const Napi::CallbackInfo& info) {
+  auto options = info[0].As<Napi::Object>();
+  bool read_only = options.Get("readOnly").As<Napi::Boolean>();
+  std::string name = options.Get("name").As<Napi::String>();
+  loop_config config{};
+  config.fd = static_cast<uint32_t>(options.Get("backingFd").As<Napi::Number>().Int32Value());
+  config.block_size = options.Get("blockSize").As<Napi::Number>();
+  config.info.lo_sizelimit = static_cast<uint64_t>(options.Get("sizeLimitBytes").As<Napi::Number>().Int64Value());
+  config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
+  if (options.Get("directIo").As<Napi::Boolean>()) config.info.lo_flags |= LO_FLAGS_DIRECT_IO;
+  if (read_only) config.info.lo_flags |= LO_FLAGS_READ_ONLY;
+  std::memcpy(config.info.lo_file_name, name.data(), std::min<size_t>(name.size(), LO_NAME_SIZE - 1));
+  return RunAsync(info.Env(), LoopAttach(config, read_only), [](Napi::Env env, const AttachedLoop& attached) {
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("fd", attached.fd);
+    result.Set("index", attached.index);
+    return result;
+  });
+}
+
+loop_info64 GetStatus(int fd) {
+  loop_info64 status;
+  Check(ioctl(fd, LOOP_GET_STATUS64, &status), "ioctl(LOOP_GET_STATUS64)");
+  return status;
+}
+
+Napi::Value LoopStatus(const Napi::CallbackInfo& info) {
+  return RunAsync(
+      info.Env(), [fd = IntArgument(info, 0)] { return GetStatus(fd); },
+      [](Napi::Env env, const loop_info64& status) {
+        auto* name = reinterpret_cast<const char*>(status.lo_file_name);
+        Napi::Object result = Napi::Object::New(env);
+        result.Set("index", status.lo_number);
+        result.Set("backingDevice", Napi::BigInt::New(env, static_cast<uint64_t>(status.lo_device)));
+        result.Set("backingInode", Napi::BigInt::New(env, static_cast<uint64_t>(status.lo_inode)));
+        result.Set("offsetBytes", static_cast<double>(status.lo_offset));
+        result.Set("sizeLimitBytes", static_cast<double>(status.lo_sizelimit));
+        result.Set("name", std::string(name, strnlen(name, LO_NAME_SIZE)));
+        result.Set("autoclear", (status.lo_flags & LO_FLAGS_AUTOCLEAR) != 0);
+        result.Set("readOnly", (status.lo_flags & LO_FLAGS_READ_ONLY) != 0);
+        result.Set("directIo", (status.lo_flags & LO_FLAGS_DIRECT_IO) != 0);
+        return result;
+      });
+}
+
+Napi::Value LoopResize(const Napi::CallbackInfo& info) {
+  return RunAsync(info.Env(), [fd = IntArgument(info, 0), size = LongArgument(info, 1)] {
+    loop_info64 status = GetStatus(fd);
+    status.lo_sizelimit = static_cast<uint64_t>(size);
+    Check(ioctl(fd, LOOP_SET_STATUS64, &status), "ioctl(LOOP_SET_STATUS64)");
+  });
+}
+
+}  // namespace
+
+void InitLoop(Napi::Env env, Napi::Object exports) {
+  exports.Set("loopAttach", Napi::Function::New<LoopAttachCall>(env));
+  exports.Set("loopStatus", Napi::Function::New<LoopStatus>(env));
+  exports.Set("loopResize", Napi::Function::New<LoopResize>(env));
+}

@@ -1,0 +1,2 @@
+#include "assert.h"
+int main(){EXPECT(true);}
