@@ -59,20 +59,26 @@ export interface Native {
 
   // tree.cc: openat2(2) with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS below a directory descriptor
 
+  /** Opens with O_NONBLOCK unless O_PATH is given: a fifo in the image must not hold a thread. */
   openInRoot(root: number, path: string, flags: number, mode: number): Promise<number>;
   /** Removes a file, or an empty directory with `directory`. */
   removeInRoot(root: number, path: string, directory: boolean): Promise<void>;
   /**
    * Creates archive entries below `root`, in order, each with owner, mode, times and extended attributes; missing parents are made
    * (0755, root). An existing non-directory is replaced. Rejects at the first that fails; the error carries `entry`, its index.
+   * Contents and values are not copied: leave them alone until it is done.
    */
   extractEntries(root: number, entries: NativeEntry[]): Promise<void>;
 
   // mounts.cc
 
-  /** fsopen, fsconfig, fsmount of an ext4 file system on a block device, attached nowhere: nodev, noatime, errors=remount-ro. Returns the mount's root (not O_PATH). */
+  /**
+   * fsopen, fsconfig, fsmount of an ext4 file system on a block device, attached nowhere: nodev, noatime, errors=remount-ro.
+   * Returns fsmount's own descriptor, on which the mount's life hangs until it is moved somewhere. It is O_PATH: good for
+   * openInRoot, extractEntries and move_mount; for syncfs and ioctls open `.` below it.
+   */
   mountExt4(device: string, readOnly: boolean): Promise<number>;
-  /** EXT4_IOC_SETFSUUID on any descriptor inside the mounted file system; `uuid` is 16 bytes. */
+  /** EXT4_IOC_SETFSUUID on any descriptor inside the mounted file system that is not O_PATH; `uuid` is 16 bytes. */
   setFileSystemUuid(fd: number, uuid: Uint8Array): Promise<void>;
 
   // processes.cc
@@ -100,7 +106,12 @@ export interface NativeEntry {
   minor?: number;
   /** Of a file: its whole content; large files come as one entry with `content` and are then appended to. */
   content?: Uint8Array;
-  /** Continues the file of the same path that an earlier entry began: `content` is appended, then owner, mode and times are set again. */
+  /**
+   * Of a file: continues the one of the same path that an earlier entry began. `content` is appended, then owner, mode, extended
+   * attributes and times are set again; the attributes must be given again, because a write drops file capabilities.
+   * Of a directory: sets nothing but its time, and only where it still is a directory. Made after all else, because every
+   * entry in a directory changes its time.
+   */
   append?: boolean;
   xattrs?: { name: string; value: Uint8Array }[];
 }

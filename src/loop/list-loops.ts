@@ -1,0 +1,73 @@
+import { readdirSync, readFileSync } from 'node:fs';
+
+/** An attached loop device as /sys/block/loopN shows it. */
+export interface AttachedLoop {
+  index: number;
+  /** The kernel's name of the file, ending in ` (deleted)` where it has none any more. */
+  backingFile: string;
+  offsetBytes: number;
+  /** 0: the whole file. */
+  sizeLimitBytes: number;
+  /** Differs between two attachments of one number, and from every other disk's since boot. */
+  diskSequence: number;
+  directIo: boolean;
+}
+
+/** The device's state, or undefined where nothing is attached to it. */
+export function readLoop(index: number): AttachedLoop | undefined {
+  const directory = `/sys/block/loop${index}`;
+  const read = (name: string) => readFileSync(`${directory}/${name}`, 'utf8').trim();
+  try {
+    return {
+      index,
+      backingFile: read('loop/backing_file'),
+      offsetBytes: Number(read('loop/offset')),
+      sizeLimitBytes: Number(read('loop/sizelimit')),
+      diskSequence: Number(read('diskseq')),
+      directIo: read('loop/dio') === '1',
+    };
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+/** All attached loop devices of the host, ours and others', by number. */
+export function listLoops(): AttachedLoop[] {
+  return loopNumbers()
+    .map(readLoop)
+    .filter((loop) => loop !== undefined);
+}
+
+/** What `info` tells of the host's loop devices. */
+export interface LoopLimits {
+  devices: number;
+  attached: number;
+  /** The module parameter `max_loop`: devices made beforehand. More are added when they are asked for. */
+  preset: number | undefined;
+}
+
+export function loopLimits(): LoopLimits {
+  return { devices: loopNumbers().length, attached: listLoops().length, preset: readPreset() };
+}
+
+function readPreset(): number | undefined {
+  try {
+    return Number(readFileSync('/sys/module/loop/parameters/max_loop', 'utf8'));
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+function loopNumbers(): number[] {
+  return readdirSync('/sys/block')
+    .filter((name) => /^loop\d+$/.test(name))
+    .map((name) => Number(name.slice(4)))
+    .sort((a, b) => a - b);
+}
+
+/** A device that is cleared meanwhile loses its files, or answers ENXIO or EIO on those that are still open. */
+function isGone(error: unknown): boolean {
+  return ['ENOENT', 'ENXIO', 'ENODEV', 'EIO'].includes((error as NodeJS.ErrnoException).code ?? '');
+}

@@ -1,0 +1,78 @@
+import { close, constants, readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { explain, isSystemError, LoopboxError } from '../errors';
+import { native } from '../native';
+import { Tree } from './tree';
+
+const closeFd = promisify(close);
+
+/** A mounted file system that is in no mount namespace: it is reached through this handle alone and unmounted with its last descriptor. */
+export class Mount implements AsyncDisposable {
+  /** All that is inside. */
+  readonly tree: Tree;
+  #fd: number | undefined;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+    this.tree = new Tree(fd);
+  }
+
+  /** The mount itself, as fsmount gave it (an O_PATH descriptor): what move_mount takes, by `/proc/PID/fd/N`. */
+  get fd(): number {
+    if (this.#fd === undefined) throw new Error('The mount is closed');
+    return this.#fd;
+  }
+
+  /** Writes everything to the device; throws what the writes failed with. */
+  async sync(): Promise<void> {
+    try {
+      await this.tree.use('.', constants.O_RDONLY, (fd) => native().syncFileSystem(fd));
+    } catch (error) {
+      throw explain(error, 'write the image');
+    }
+  }
+
+  /** Unmounts, unless the mount has been moved into a namespace. */
+  async close(): Promise<void> {
+    const fd = this.#fd;
+    this.#fd = undefined;
+    if (fd !== undefined) await closeFd(fd);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/**
+ * Mounts the ext4 file system on a block device: nodev, noatime, errors=remount-ro. Throws ERR_LOOPBOX_NOT_SUPPORTED where it is not
+ * ext4 or has blocks too small for the device, and ERR_LOOPBOX_CORRUPT where the kernel finds it damaged.
+ */
+export async function mountImage({ device, readOnly }: { device: string; readOnly: boolean }): Promise<Mount> {
+  try {
+    return new Mount(await native().mountExt4(device, readOnly));
+  } catch (error) {
+    throw await explainMount(error, device);
+  }
+}
+
+const magicOffset = 1024 + 0x38;
+const logBlockSizeOffset = 1024 + 0x18;
+
+/** The kernel says EINVAL for nearly everything and ext4 leaves no words in the mount's log: the superblock tells which it was. */
+async function explainMount(error: unknown, device: string): Promise<unknown> {
+  if (!isSystemError(error, 'EINVAL', 'EUCLEAN', 'EBADMSG')) return explain(error, `mount "${device}"`);
+  const unsupported = (state: string) =>
+    new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot mount "${device}": ${state}`, { cause: error });
+  await using file = await open(device);
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(2048), 0, 2048, 0);
+  if (bytesRead < 2048 || buffer.readUInt16LE(magicOffset) !== 0xef53) return unsupported('it is not an ext4 file system');
+  const blockSize = 1024 * 2 ** buffer.readUInt32LE(logBlockSizeOffset);
+  const sectorSize = Number(readFileSync(`/sys/class/block/${device.replace('/dev/', '')}/queue/logical_block_size`, 'utf8'));
+  if (blockSize < sectorSize) return unsupported(`its ${blockSize}-byte blocks are smaller than the device's ${sectorSize}-byte ones`);
+  return new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot mount "${device}": the kernel refuses its ext4 file system (${error.code})`, {
+    hint: 'e2fsck -fn FILE',
+    cause: error,
+  });
+}
