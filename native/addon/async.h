@@ -10,13 +10,16 @@
 
 #include "system.h"
 
-/** The failure as Node reports failed system calls: errno (negative), code, syscall, path; and `entry` where it has one. */
+/** The failure as Node reports failed system calls: errno (negative), code, syscall, path; and `entry` where it has
+ * one. */
 Napi::Error ToError(Napi::Env env, const SystemFailure& failure);
 
 /** Thrown by the body of a RunAsync to be queued again behind the pool's other work, instead of blocking its thread. */
 struct TryAgain {};
 
-inline Napi::Value ToNapi(Napi::Env env, int value) { return Napi::Number::New(env, value); }
+inline Napi::Value ToNapi(Napi::Env env, int value) {
+  return Napi::Number::New(env, value);
+}
 
 /** Runs `work` on the pool. It must own all that it uses; what JavaScript owns is kept alive by `keep`. */
 template <typename Work, typename Convert>

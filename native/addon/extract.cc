@@ -21,7 +21,9 @@ struct Times {
   timespec both[2];
 };
 
-bool IsNoDirectory(int error) { return error == ENOTDIR || error == ELOOP; }
+bool IsNoDirectory(int error) {
+  return error == ENOTDIR || error == ELOOP;
+}
 
 bool IsSameFile(int parent, const char* name, int other_parent, const char* other_name) {
   struct stat one, other;
@@ -38,7 +40,8 @@ void WriteAll(int fd, std::span<const std::byte> content) {
   }
 }
 
-/** Owner before mode (chown clears the set-id bits), attributes after both (chown drops capabilities, chmod edits ACLs), times last. */
+/** Owner before mode (chown clears the set-id bits), attributes after both (chown drops capabilities, chmod edits
+ * ACLs), times last. */
 void SetMetadata(int fd, const Entry& entry) {
   Check(fchown(fd, entry.uid, entry.gid), "fchown");
   Check(fchmod(fd, entry.mode & 07777), "fchmod");

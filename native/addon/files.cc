@@ -38,9 +38,9 @@ Napi::Value NextDataCall(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value CopyRangeCall(const Napi::CallbackInfo& info) {
-  return RunAsync(info.Env(), [source = IntArgument(info, 0), destination = IntArgument(info, 1),
-                               offset = LongArgument(info, 2),
-                               length = LongArgument(info, 3)] { CopyRange(source, destination, offset, length); });
+  return RunAsync(info.Env(),
+                  [source = IntArgument(info, 0), destination = IntArgument(info, 1), offset = LongArgument(info, 2),
+                   length = LongArgument(info, 3)] { CopyRange(source, destination, offset, length); });
 }
 
 Napi::Value PunchHole(const Napi::CallbackInfo& info) {

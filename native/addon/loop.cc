@@ -24,7 +24,8 @@ struct AttachedLoop {
   int index;
 };
 
-/** One attach: asks for a free device and configures it; again where somebody else was faster. Never clears a device. */
+/** One attach: asks for a free device and configures it; again where somebody else was faster. Never clears a device.
+ */
 class LoopAttach {
  public:
   LoopAttach(loop_config config, bool read_only) : config_(config), read_only_(read_only) {}

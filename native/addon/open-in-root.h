@@ -15,8 +15,8 @@ struct SplitPath {
 SplitPath Split(std::string_view path);
 
 /**
- * openat2 with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS: neither `..`, an absolute path nor a symlink leads out of `root`.
- * Never waits for the other end of a fifo. Returns -1 with errno.
+ * openat2 with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS: neither `..`, an absolute path nor a symlink leads out of
+ * `root`. Never waits for the other end of a fifo. Returns -1 with errno.
  */
 int TryOpenInRoot(int root, const std::string& path, int flags, unsigned mode = 0);
 

@@ -8,17 +8,15 @@
 namespace {
 
 Napi::Value OpenInRootCall(const Napi::CallbackInfo& info) {
-  return RunAsync(info.Env(), [root = IntArgument(info, 0), path = StringArgument(info, 1), flags = IntArgument(info, 2),
-                               mode = IntArgument(info, 3)] {
+  return RunAsync(info.Env(), [root = IntArgument(info, 0), path = StringArgument(info, 1),
+                               flags = IntArgument(info, 2), mode = IntArgument(info, 3)] {
     return OpenInRoot(root, path, flags, static_cast<unsigned>(mode)).release();
   });
 }
 
 Napi::Value RemoveInRootCall(const Napi::CallbackInfo& info) {
-  return RunAsync(info.Env(),
-                  [root = IntArgument(info, 0), path = StringArgument(info, 1), directory = BooleanArgument(info, 2)] {
-                    RemoveInRoot(root, path, directory);
-                  });
+  return RunAsync(info.Env(), [root = IntArgument(info, 0), path = StringArgument(info, 1),
+                               directory = BooleanArgument(info, 2)] { RemoveInRoot(root, path, directory); });
 }
 
 EntryType ParseType(Napi::Env env, const std::string& type) {

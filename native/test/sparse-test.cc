@@ -1,2 +1,92 @@
+#include "sparse.h"
+
+#include <sys/stat.h>
+
+#include <string>
+
 #include "assert.h"
-int main(){EXPECT(true);}
+#include "temporary.h"
+
+namespace {
+
+constexpr int64_t kMiB = 1 << 20;
+
+Fd Create(const TemporaryDirectory& directory, const std::string& name, int64_t size) {
+  Fd file(Check(open((directory / name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), "open"));
+  Check(ftruncate(file.get(), size), "ftruncate");
+  return file;
+}
+
+void Put(const Fd& file, int64_t offset, const std::string& text) {
+  EXPECT(pwrite(file.get(), text.data(), text.size(), offset) == static_cast<ssize_t>(text.size()));
+}
+
+std::string Take(const Fd& file, int64_t offset, size_t length) {
+  std::string text(length, '?');
+  EXPECT(pread(file.get(), text.data(), length, offset) == static_cast<ssize_t>(length));
+  return text;
+}
+
+void TestNextData() {
+  TemporaryDirectory directory;
+  Fd file = Create(directory, "file", 64 * kMiB);
+  EXPECT(!NextData(file.get(), 0));
+  Put(file, 8 * kMiB, "data");
+  auto range = NextData(file.get(), 0);
+  EXPECT(range && range->start == 8 * kMiB && range->end > range->start && range->end <= 9 * kMiB);
+  EXPECT(NextData(file.get(), 8 * kMiB + 1)->start == 8 * kMiB + 1);
+  EXPECT(!NextData(file.get(), range->end));
+  EXPECT(!NextData(file.get(), 65 * kMiB));
+  EXPECT(ErrorOf([] { NextData(-1, 0); }) == EBADF);
+}
+
+void TestCopyRange() {
+  TemporaryDirectory directory;
+  Fd source = Create(directory, "source", 20 * kMiB), destination = Create(directory, "destination", 20 * kMiB);
+  Put(source, 0, "start");
+  Put(source, 9 * kMiB - 2, "across");
+  CopyRange(source.get(), destination.get(), 0, 20 * kMiB);
+  EXPECT(Take(destination, 0, 5) == "start");
+  EXPECT(Take(destination, 9 * kMiB - 2, 6) == "across");
+  EXPECT(ErrorOf([&] { CopyRange(source.get(), destination.get(), 19 * kMiB, 2 * kMiB); }) == ENODATA);
+}
+
+/** /proc files have no copy_file_range, as two file systems have none: read and write take over. */
+void TestCopyRangeWithoutTheCall() {
+  TemporaryDirectory directory;
+  Fd source(Check(open("/proc/self/status", O_RDONLY | O_CLOEXEC), "open"));
+  Fd destination = Create(directory, "destination", 0);
+  CopyRange(source.get(), destination.get(), 0, 5);
+  EXPECT(Take(destination, 0, 5) == "Name:");
+}
+
+void TestFileExtents() {
+  TemporaryDirectory directory;
+  Fd file = Create(directory, "file", 64 * kMiB);
+  if (int error = ErrorOf([&] { FileExtents(file.get()); }); error == EOPNOTSUPP) return;  // tmpfs
+  EXPECT(FileExtents(file.get()).allocated == 0);
+  Put(file, 3 * kMiB, std::string(2 * kMiB, 'x'));
+  EXPECT(fsync(file.get()) == 0);
+  EXPECT(FileExtents(file.get()).allocated == 2 * kMiB);
+  EXPECT(FileExtents(file.get()).shared == 0);
+}
+
+/** More extents than one FIEMAP call returns. */
+void TestManyExtents() {
+  TemporaryDirectory directory;
+  Fd file = Create(directory, "file", 64 * kMiB);
+  if (ErrorOf([&] { FileExtents(file.get()); }) == EOPNOTSUPP) return;
+  for (int i = 0; i < 1500; i++) Put(file, i * 16384, std::string(4096, 'x'));
+  EXPECT(fsync(file.get()) == 0);
+  EXPECT(FileExtents(file.get()).allocated == 1500 * 4096);
+}
+
+}  // namespace
+
+int main() {
+  TestNextData();
+  TestCopyRange();
+  TestCopyRangeWithoutTheCall();
+  TestFileExtents();
+  TestManyExtents();
+}
