@@ -1,0 +1,90 @@
+import { readdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TestRunner } from 'vitest';
+import { busyboxTar } from './busybox-tar';
+import { type ExecuteOptions, type ExecuteResult, execute } from './execute';
+import { cleanUp, keepsTemporaryFiles, temporaryDirectory } from './temporary';
+
+const program = join(import.meta.dirname, '../bin/loopbox');
+const logs = '/var/log/loopbox';
+
+/** A root and a run root of their own for bin/loopbox; whatever runs from it is stopped when the test is over. */
+export class TestStore {
+  readonly #logsBefore = new Set(logsOfOtherRoots());
+
+  private constructor(
+    readonly root: string,
+    readonly runRoot: string,
+  ) {}
+
+  /** A store in a temporary directory, or in `directory` (of another file system). */
+  static async create(directory?: string): Promise<TestStore> {
+    const place = directory ?? (await temporaryDirectory());
+    const store = new TestStore(join(place, 'root'), join(place, 'run'));
+    cleanUp(() => store.#clear());
+    return store;
+  }
+
+  /** What the commands of this store find in their environment. */
+  get environment(): Record<string, string> {
+    return { LOOPBOX_ROOT: this.root, LOOPBOX_RUN_ROOT: this.runRoot };
+  }
+
+  /** Runs bin/loopbox; any exit code is a result. */
+  async loopbox(args: string[], options: ExecuteOptions = {}): Promise<ExecuteResult> {
+    return execute(program, args, { ...options, env: { ...this.environment, ...options.env } });
+  }
+
+  /** Runs bin/loopbox, which must end with 0; returns its standard output, trimmed. */
+  async done(...args: string[]): Promise<string> {
+    const result = await this.loopbox(args);
+    if (result.code !== 0) throw new Error(`"loopbox ${args.join(' ')}" ended with ${result.code}: ${result.stderr}`);
+    return result.stdout.trim();
+  }
+
+  /** `inspect --format json` of a container. */
+  async inspect(name: string): Promise<Record<string, unknown>> {
+    return JSON.parse(await this.done('inspect', '--format', 'json', name)) as Record<string, unknown>;
+  }
+
+  /** Imports `busyboxTar` as a template. */
+  async importBusybox(name = 'busybox'): Promise<void> {
+    await this.done('template', 'import', name, await busyboxTar());
+  }
+
+  /** Where the container's file lies. */
+  imageOf(name: string): string {
+    return join(this.root, 'containers', `${name}.img`);
+  }
+
+  async #clear(): Promise<void> {
+    const names = async (...args: string[]) => (await this.loopbox(args)).stdout.split('\n').filter(Boolean);
+    for (const name of await names('ps', '-q')) await this.loopbox(['stop', '-t', '0', name]);
+    if (keepsTemporaryFiles) return;
+    for (const name of await names('ls', '-q')) if (!name.includes('/')) await this.loopbox(['rm', '-f', name]);
+    // The next command after an end takes away what has no owner in the kernel: cgroups and run directory.
+    await this.loopbox(['ls']);
+    for (const name of logsOfOtherRoots()) if (!this.#logsBefore.has(name)) await rm(join(logs, name), { recursive: true });
+    await rm(this.root, { recursive: true, force: true });
+    await rm(this.runRoot, { recursive: true, force: true });
+  }
+}
+
+const stores = new Map<string, Promise<TestStore>>();
+
+/** Runs bin/loopbox in the store of the running test, which is made with the first call; outside of tests, in the file's. */
+export async function loopbox(args: string[], options: ExecuteOptions = {}): Promise<ExecuteResult> {
+  const test = TestRunner.getCurrentTest()?.id ?? 'file';
+  const store = stores.get(test) ?? TestStore.create();
+  stores.set(test, store);
+  return (await store).loopbox(args, options);
+}
+
+function logsOfOtherRoots(): string[] {
+  try {
+    return readdirSync(logs).filter((name) => name.startsWith('_r-'));
+  } catch {
+    return [];
+  }
+}
