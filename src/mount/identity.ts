@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { explain } from '../errors';
+import { explain, isSystemError } from '../errors';
 import { native } from '../native';
 import { newUuid } from '../uuid';
 import type { Mount } from './mount-image';
@@ -12,17 +12,28 @@ const hostKey = /^ssh_host_.*key(\.pub)?$/;
 
 /**
  * Makes a copied file system one of its own: a new file-system uuid, machine-id emptied (the next boot fills it), the host name
- * written where there is /etc.
+ * written where there is /etc. Returns whether the uuid could be set: not while mounted, where checksums depend on it
+ * (no `metadata_csum_seed`; then `tune2fs -U random` on the file is what does it) or before Linux 6.0.
  */
-export async function giveNewIdentity(mount: Mount, { hostname }: { hostname: string }): Promise<void> {
+export async function giveNewIdentity(mount: Mount, { hostname }: { hostname: string }): Promise<{ hasNewUuid: boolean }> {
   try {
-    await mount.tree.use('.', constants.O_RDONLY, (fd) =>
-      native().setFileSystemUuid(fd, Buffer.from(newUuid().replaceAll('-', ''), 'hex')),
-    );
+    const hasNewUuid = await setNewUuid(mount);
     for (const path of machineIds) await emptyFile(mount.tree, path);
     if ((await mount.tree.stat('/etc'))?.isDirectory()) await mount.tree.writeText('/etc/hostname', `${hostname}\n`, 0o644);
+    return { hasNewUuid };
   } catch (error) {
     throw explain(error, `give "${hostname}" an identity of its own`);
+  }
+}
+
+async function setNewUuid(mount: Mount): Promise<boolean> {
+  const uuid = Buffer.from(newUuid().replaceAll('-', ''), 'hex');
+  try {
+    await mount.tree.use('.', constants.O_RDONLY, (fd) => native().setFileSystemUuid(fd, uuid));
+    return true;
+  } catch (error) {
+    if (isSystemError(error, 'EOPNOTSUPP', 'ENOTTY')) return false;
+    throw error;
   }
 }
 

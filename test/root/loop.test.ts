@@ -1,0 +1,145 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { type FileHandle, open, readFile, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { flock } from 'fs-ext';
+import { expect, it, vi } from 'vitest';
+import { LoopboxError } from '../../src/errors';
+import { type AttachOptions, attachLoop, type LoopDevice } from '../../src/loop/attach-loop';
+import { listLoops, loopLimits, readLoop } from '../../src/loop/list-loops';
+import { native } from '../../src/native';
+import { MiB } from '../../src/units';
+import { cleanUp, lockIsFree, temporaryDirectory } from '../fixtures';
+
+async function backingFile(sizeBytes = 8 * MiB): Promise<{ file: FileHandle; path: string }> {
+  const path = join(await temporaryDirectory(), 'image');
+  await writeFile(path, '');
+  await truncate(path, sizeBytes);
+  const file = await open(path, 'r+');
+  cleanUp(() => file.close());
+  return { file, path };
+}
+
+async function attach(file: FileHandle, options: Partial<AttachOptions> = {}): Promise<LoopDevice> {
+  const settings = { name: 'test', sizeLimitBytes: 4 * MiB, blockSize: 4096, readOnly: false, directIo: true, warn: () => {} };
+  const loop = await attachLoop({ fd: file.fd, ...settings, ...options });
+  cleanUp(() => loop.close());
+  return loop;
+}
+
+async function sizeOf(index: number): Promise<number> {
+  return Number(await readFile(`/sys/block/loop${index}/size`, 'utf8')) * 512;
+}
+
+it('attaches a file with all its settings, and detaches it with its close', async () => {
+  const { file, path } = await backingFile();
+  const loop = await attach(file, { name: 'shown-name' });
+  const { dev, ino } = await file.stat({ bigint: true });
+  expect(await native().loopStatus(loop.fd)).toEqual({
+    index: loop.index,
+    backingDevice: dev,
+    backingInode: ino,
+    offsetBytes: 0,
+    sizeLimitBytes: 4 * MiB,
+    name: 'shown-name',
+    autoclear: true,
+    readOnly: false,
+    directIo: loop.directIo,
+  });
+  const { index, diskSequence, directIo } = loop;
+  expect(listLoops()).toContainEqual({ index, diskSequence, directIo, backingFile: path, offsetBytes: 0, sizeLimitBytes: 4 * MiB });
+  expect(loopLimits().attached).toBeGreaterThan(0);
+  expect(await sizeOf(index)).toBe(4 * MiB);
+  await loop.close();
+  await loop.close();
+  expect(readLoop(index)).toBeUndefined();
+});
+
+it('attaches read-only', async () => {
+  const { file } = await backingFile();
+  const loop = await attach(file, { readOnly: true });
+  expect((await native().loopStatus(loop.fd)).readOnly).toBe(true);
+  await expect(writeFile(loop.path, 'x', { flag: 'r+' })).rejects.toThrow();
+});
+
+it('warns where direct I/O is not possible', async () => {
+  const { file } = await backingFile();
+  const warn = vi.fn();
+  const loop = await attach(file, { warn });
+  expect(warn).toHaveBeenCalledTimes(loop.directIo ? 0 : 1);
+});
+
+it('tells two attachments of one number apart by their disk sequence', async () => {
+  const { file } = await backingFile();
+  const first = await attach(file);
+  await first.close();
+  const second = await attach(file);
+  expect(second.diskSequence).toBeGreaterThan(first.diskSequence);
+});
+
+it('keeps a flock on the given descriptor until the device is cleared', async () => {
+  const { file, path } = await backingFile();
+  const locked = await open(path, 'r+');
+  await new Promise<void>((resolve, reject) => flock(locked.fd, 'exnb', (error) => (error ? reject(error) : resolve())));
+  const loop = await attach(locked);
+  await locked.close();
+  expect(await lockIsFree(path)).toBe(false);
+  await loop.close();
+  expect(await lockIsFree(path)).toBe(true);
+  await file.stat();
+});
+
+it('resizes an attached device', async () => {
+  const { file } = await backingFile();
+  const loop = await attach(file);
+  await loop.resize(6 * MiB);
+  expect(await sizeOf(loop.index)).toBe(6 * MiB);
+  expect((await native().loopStatus(loop.fd)).autoclear).toBe(true);
+});
+
+it('refuses a descriptor that can not back a device', async () => {
+  const directory = await open(await temporaryDirectory(), 'r');
+  cleanUp(() => directory.close());
+  await expect(attach(directory)).rejects.toThrow(LoopboxError);
+});
+
+it('leaves nothing behind a process killed with its device', async () => {
+  const { path } = await backingFile();
+  const child = holder([path]);
+  const [attached] = await attachedBy(child);
+  expect(readLoop(attached?.index ?? -1)?.backingFile).toBe(path);
+  child.kill('SIGKILL');
+  await expect.poll(() => listLoops().filter((loop) => loop.backingFile === path), { timeout: 2000 }).toEqual([]);
+});
+
+it('gives 200 concurrent attaches from 4 processes a device each', async () => {
+  const directory = await temporaryDirectory();
+  const paths = Array.from({ length: 200 }, (_, i) => join(directory, `image-${i}`));
+  for (const path of paths) await writeFile(path, Buffer.alloc(65536));
+  const children = [0, 1, 2, 3].map((part) => holder(paths.slice(part * 50, part * 50 + 50)));
+  const attached = (await Promise.all(children.map(attachedBy))).flat();
+
+  expect(new Set(attached.map(({ index }) => index)).size).toBe(200);
+  for (const { index, name } of attached) expect(readLoop(index)?.backingFile).toBe(name);
+  expect(listLoops().filter((loop) => loop.backingFile.startsWith(directory))).toHaveLength(200);
+
+  for (const child of children) child.stdin?.end();
+  await Promise.all(children.map((child) => child.exitCode ?? once(child, 'exit')));
+  await expect.poll(() => listLoops().filter((loop) => loop.backingFile.startsWith(directory)), { timeout: 5000 }).toEqual([]);
+});
+
+/** A process that holds a device on each file. */
+function holder(paths: string[]): ChildProcess {
+  const child = spawn(process.execPath, [join(__dirname, 'attach-many.cjs'), ...paths], { stdio: ['pipe', 'pipe', 'inherit'] });
+  cleanUp(() => void child.kill('SIGKILL'));
+  return child;
+}
+
+async function attachedBy(child: ChildProcess): Promise<{ index: number; name: string }[]> {
+  let text = '';
+  for await (const chunk of child.stdout ?? []) {
+    text += chunk;
+    if (text.endsWith('\n')) break;
+  }
+  return JSON.parse(text);
+}
