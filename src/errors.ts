@@ -82,6 +82,15 @@ export function explain(error: unknown, action: string, details: Omit<ErrorDetai
   return new LoopboxError(code, `Cannot ${action}: ${describeErrno(error)}`, { path: error.path, ...details, cause: error });
 }
 
+/** Runs `body`; a system call that fails in it is explained as `action`. */
+export async function explaining<T>(action: string, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    throw explain(error, action);
+  }
+}
+
 /** `no space left on device (ENOSPC, fallocate)`. */
 export function describeErrno(error: SystemError): string {
   const text = error.message.replace(/^[A-Z0-9]+: /, '').replace(/, \w+( '.*')?$/, '');

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { packageDirectory } from './package';
 
 /**
  * The addon's calls, thin over system calls of the same name. All that may block run on libuv's pool and reject with
@@ -123,6 +124,3 @@ export function native(): Native {
   loaded ??= createRequire(__filename)(join(packageDirectory, 'build', 'loopbox.node')) as Native;
   return loaded;
 }
-
-/** Where this package lies: `build/` and `package.json` are below it, from `src/` (tests) and `dist/` alike. */
-export const packageDirectory = join(__dirname, '..');

@@ -21,6 +21,7 @@ const packages: Record<string, string> = {
   mke2fs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   resize2fs: 'e2fsprogs',
+  tune2fs: 'e2fsprogs',
   runc: 'runc',
   conmon: 'conmon',
   zstd: 'zstd',

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+/** What loopbox-oci was asked: its own options, then `--` and the arguments of the OCI runtime. */
+struct OciArguments {
+  /** The detached mount of the container's file system, as a path below /proc. */
+  std::string mount;
+  /** The directory that the mount goes onto. */
+  std::string rootfs;
+  /** The starter's pipe, as a path below /proc. */
+  std::string guardian;
+  /** cgroup.procs of the container's own cgroup. */
+  std::string processes;
+  /** The OCI runtime's program. */
+  std::string runtime;
+  /** Where the OCI runtime keeps its state. */
+  std::string root;
+  std::string id;
+  std::vector<std::string> runtime_arguments;
+
+  /** Whether the runtime is asked to create a container; any other verb needs no mount and no guardian. */
+  bool IsCreate() const;
+};
+
+/** Throws std::invalid_argument that names what is missing or unknown. */
+OciArguments ParseOciArguments(const std::vector<std::string>& arguments);

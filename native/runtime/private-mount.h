@@ -1,0 +1,9 @@
+#pragma once
+
+#include <string>
+
+/**
+ * Gives the calling process a mount namespace of its own, in which the detached mount `mount` (a path to an open
+ * descriptor, below /proc) lies on `rootfs`. Mounts of the host still arrive there, none goes back.
+ */
+void MountPrivately(const std::string& mount, const std::string& rootfs);

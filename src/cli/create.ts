@@ -1,0 +1,42 @@
+import type { Command } from 'commander';
+import { parseConfigInput } from '../container/config-input';
+import { type Created, createContainer } from '../container/create';
+import { formatSize } from '../units';
+import type { Context } from './context';
+import { action, addConfigFlags, addVerb, type ConfigFlags, configInput, parseSizeFlag } from './verb';
+
+interface CreateFlags extends ConfigFlags {
+  template: string;
+  size?: string;
+  start?: boolean;
+}
+
+export function register(program: Command, context: Context): void {
+  addConfigFlags(
+    addVerb(program, 'create <name>', 'create a container from a template')
+      .usage('[options] <name> [-- CMD…]')
+      .requiredOption('--template <name[:version]>', 'as `loopbox template ls -q` prints it')
+      .option('--size <size>', "size of its disk; the template's unless told")
+      .option('--start', 'start it, too'),
+  ).action(action(context, runCreate, printCreated));
+}
+
+async function runCreate([name = '']: string[], flags: CreateFlags, context: Context): Promise<Created & { template: string }> {
+  const created = await createContainer(context.store, name, {
+    ...context.work,
+    template: flags.template,
+    sizeBytes: parseSizeFlag(flags.size),
+    change: parseConfigInput(configInput(flags, context.command)),
+  });
+  if (flags.start) {
+    const { startContainer } = await import('../container/start');
+    await startContainer(context.store, name, { signal: context.signal, warn: context.warn });
+  }
+  return { ...created, template: flags.template };
+}
+
+function printCreated(created: Created & { template: string }, context: Context): void {
+  if (context.global.quiet) return context.print(created.name);
+  const how = created.how === 'reflink' ? 'sharing blocks with' : 'copied from';
+  context.print(`${created.name}: ${formatSize(created.sizeBytes)}, ${how} ${created.template}`);
+}

@@ -1,0 +1,26 @@
+import type { Command } from 'commander';
+import { type HostInfo, hostInfo } from '../container/host-info';
+import type { Context } from './context';
+import { keyValues } from './table';
+import { action, addVerb } from './verb';
+
+export function register(program: Command, context: Context): void {
+  addVerb(program, 'info', 'show what this host offers').action(action(context, (_, __, context) => hostInfo(context.store), printInfo));
+}
+
+function printInfo(info: HostInfo, context: Context): void {
+  if (context.format === 'json') return context.printJson(info);
+  const lines: [string, string][] = [
+    ['loopbox', info.version],
+    ['Kernel', info.kernel],
+    ['Root', `${info.root} (${info.reflink ? 'reflinks: new containers share blocks' : 'no reflinks: new containers are copied'})`],
+    ['Run root', info.runRoot],
+    ['Cgroups', info.cgroup],
+    ...info.runtimes.map((runtime): [string, string] => [
+      'Runtime',
+      `${runtime.name} ${runtime.version} at ${runtime.path}${runtime.default ? ' (default)' : ''}`,
+    ]),
+    ['Loop devices', `${info.loops.attached} attached of ${info.loops.devices}; more are made when needed`],
+  ];
+  context.print(keyValues(lines));
+}

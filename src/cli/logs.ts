@@ -1,0 +1,32 @@
+import type { Command } from 'commander';
+import { containerLogs, parseLineCount } from '../container/logs';
+import type { Context } from './context';
+import { action, addVerb } from './verb';
+
+interface LogsFlags {
+  follow?: boolean;
+  lines?: string;
+}
+
+export function register(program: Command, context: Context): void {
+  addVerb(program, 'logs <container>', "show what a container's command has written")
+    .option('-f, --follow', 'go on until it ends')
+    .option('-n, --lines <n>', 'only the last lines')
+    .action(action(context, runLogs));
+}
+
+const newline = Buffer.from('\n');
+
+/** The one verb that prints as it goes: its result may have no end. */
+async function runLogs([name = '']: string[], flags: LogsFlags, context: Context): Promise<void> {
+  const lines = containerLogs(context.store, name, {
+    follow: flags.follow ?? false,
+    lines: flags.lines === undefined ? undefined : parseLineCount(flags.lines),
+    signal: context.signal,
+  });
+  for await (const line of lines) {
+    const { content, ...rest } = line;
+    if (context.format === 'json') context.print(JSON.stringify({ ...rest, text: content.toString() }));
+    else (line.stream === 'stderr' ? process.stderr : process.stdout).write(line.partial ? content : Buffer.concat([content, newline]));
+  }
+}

@@ -1,0 +1,38 @@
+import type { Command } from 'commander';
+import type { ContainerInfo } from '../container/describe';
+import { listContainers } from '../container/list';
+import { formatSize } from '../units';
+import type { Context } from './context';
+import { table } from './table';
+import { action, addVerb, printNames } from './verb';
+
+export function register(program: Command, context: Context): void {
+  addVerb(program, 'ls', 'list all containers').action(action(context, (_, __, context) => listContainers(context.store), printContainers));
+}
+
+export function printContainers(containers: ContainerInfo[], context: Context): void {
+  if (context.format === 'json') return context.printJson(containers);
+  if (context.global.quiet)
+    return printNames(
+      containers.map(({ name }) => name),
+      context,
+    );
+  context.print(
+    table(
+      ['NAME', 'STATE', 'PID', 'SIZE', 'OWN', 'TEMPLATE'],
+      containers.map((container) => [
+        container.name,
+        stateText(container),
+        String(container.pid ?? '-'),
+        formatSize(container.sizeBytes),
+        formatSize(container.ownBytes),
+        container.template ?? '-',
+      ]),
+    ),
+  );
+}
+
+/** `running`, `running (monitor lost)`, `failed (exit 3)`, `stopped, busy`. */
+export function stateText({ state, reason, busy }: ContainerInfo): string {
+  return `${state}${reason ? ` (${reason})` : ''}${busy ? ', busy' : ''}`;
+}

@@ -1,0 +1,79 @@
+import { Command, CommanderError } from 'commander';
+import { explain, LoopboxError } from '../errors';
+import { Context } from './context';
+import { exitCodeFor, printError } from './error-output';
+import { addGlobalOptions, globalFlagsWithValue } from './global-options';
+import { verbs } from './verbs';
+
+/**
+ * Runs one command line (without `node` and the script's name) and returns the exit code. Only the verb that is called is
+ * loaded, so that starting stays cheap; for help all are.
+ */
+export async function main(argv: string[]): Promise<number> {
+  const { before, command } = splitCommand(argv);
+  const name = verbOf(before);
+  const context = new Context(command);
+  const program = new Command('loopbox');
+  addGlobalOptions(program)
+    .description('Containers that live in one ext4 image file each.')
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureOutput({ outputError: () => {} })
+    .option('--version', 'print the version');
+  const wanted = name !== undefined && name in verbs ? [name] : Object.keys(verbs);
+  if (name === undefined && before.includes('--version')) return printVersion();
+  for (const verb of wanted) (await verbs[verb as keyof typeof verbs]()).register(program, context);
+  for (const child of allCommands(program)) child.exitOverride().configureOutput({ outputError: () => {} });
+  try {
+    if (command && !verbsWithCommand.includes(name ?? '')) {
+      throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "loopbox ${name ?? ''}": it takes no command after "--"`);
+    }
+    if (name === undefined) program.help({ error: before.length === 0 });
+    await program.parseAsync(before, { from: 'user' });
+    return context.exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    const failure = error instanceof CommanderError ? usageError(error, name) : explain(error, `run "loopbox ${name}"`);
+    printError(failure, context);
+    return exitCodeFor(failure, context);
+  } finally {
+    context.close();
+  }
+}
+
+async function printVersion(): Promise<number> {
+  const { packageVersion } = await import('../package');
+  process.stdout.write(`loopbox ${packageVersion()}\n`);
+  return 0;
+}
+
+const verbsWithCommand = ['create', 'run', 'set'];
+
+/** CMD follows the first `--`; exec and enter take all after NAME themselves. */
+function splitCommand(argv: string[]): { before: string[]; command: string[] | undefined } {
+  const at = argv.indexOf('--');
+  if (at < 0 || ['exec', 'enter'].includes(verbOf(argv) ?? '')) return { before: argv, command: undefined };
+  return { before: argv.slice(0, at), command: argv.slice(at + 1) };
+}
+
+function verbOf(argv: string[]): string | undefined {
+  for (let i = 0; i < argv.length; i++) {
+    const argument = argv[i] ?? '';
+    if (!argument.startsWith('-')) return argument;
+    if (globalFlagsWithValue.includes(argument)) i++;
+  }
+  return undefined;
+}
+
+function allCommands(command: Command): Command[] {
+  return command.commands.flatMap((child) => [child, ...allCommands(child)]);
+}
+
+function usageError(error: CommanderError, verb: string | undefined): LoopboxError {
+  if (error.code === 'commander.help') return new LoopboxError('ERR_LOOPBOX_USAGE', 'Cannot run "loopbox": no verb given');
+  const text = error.message.replace(/^error: /, '').replace(/\n/g, ' ');
+  return new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "loopbox${verb ? ` ${verb}` : ''}": ${text}`, {
+    hint: verb && verb in verbs ? `loopbox ${verb} --help` : 'loopbox --help',
+    cause: error,
+  });
+}

@@ -1,0 +1,69 @@
+import type { Command } from 'commander';
+import { parseConfigInput } from '../container/config-input';
+import { exitCodeOf, type RunOptions, type RunningContainer, runFile, runTemplate } from '../container/run';
+import { LoopboxError } from '../errors';
+import type { Context } from './context';
+import { selfCommand } from './self-command';
+import { action, addConfigFlags, addVerb, type ConfigFlags, configInput, parseSizeFlag, requireTerminal } from './verb';
+
+interface RunFlags extends ConfigFlags {
+  template?: string;
+  size?: string;
+  rm?: boolean;
+  detach?: boolean;
+  interactive?: boolean;
+  tty?: boolean;
+  ephemeral?: boolean;
+}
+
+export function register(program: Command, context: Context): void {
+  addConfigFlags(
+    addVerb(program, 'run [name|file]', 'create a container from a template and start it, or run one straight from its file')
+      .usage('[options] (--template T [NAME] | FILE) [-- CMD…]')
+      .option('--template <name[:version]>', 'create the container from this template')
+      .option('--size <size>', "size of its disk; the template's unless told")
+      .option('--rm', 'remove it after its end; of a FILE nothing is removed but the record of its run')
+      .option('-d, --detach', 'return once it runs')
+      .option('-i, --interactive', 'pass standard input')
+      .option('-t, --tty', 'give it a terminal')
+      .option('--ephemeral', 'changes go to a copy of FILE that ends with the run'),
+  ).action(action(context, runRun, (name, context) => name !== undefined && context.print(name)));
+}
+
+/** Returns what a detached run prints: its name. In the foreground the exit code is the command's. */
+async function runRun([argument]: string[], flags: RunFlags, context: Context): Promise<string | undefined> {
+  const problem = problemOf(argument, flags);
+  if (problem) throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "${argument ?? ''}": ${problem.text}`, { hint: problem.hint });
+  if (flags.tty && !flags.detach) requireTerminal();
+  context.runsCommand = !flags.detach;
+  const container = await start(argument, flags, context, {
+    ...context.work,
+    warn: context.warn,
+    change: parseConfigInput(configInput(flags, context.command)),
+    detach: flags.detach ?? false,
+    terminal: flags.tty ?? false,
+    stdin: flags.interactive ?? false,
+    ...((flags.rm || flags.ephemeral) && { removeCommand: (id) => [...selfCommand(context), 'rm', '--after-end', id] }),
+  });
+  if (flags.detach) return container.name;
+  context.forwardSignals((signal) => void container.signal(signal).catch(() => {}));
+  context.exitCode = exitCodeOf(container.name, await container.ended);
+  return undefined;
+}
+
+function start(argument: string | undefined, flags: RunFlags, context: Context, options: RunOptions): Promise<RunningContainer> {
+  if (argument?.includes('/')) return runFile(context.store, argument, { ...options, ephemeral: flags.ephemeral ?? false });
+  return runTemplate(context.store, { ...options, template: flags.template ?? '', name: argument, sizeBytes: parseSizeFlag(flags.size) });
+}
+
+function problemOf(argument: string | undefined, flags: RunFlags): { text: string; hint: string } | undefined {
+  if (argument?.includes('/')) {
+    if (flags.template) return { text: 'a FILE needs no template', hint: `loopbox run ${argument}` };
+    if (flags.size) return { text: 'a FILE keeps its size', hint: `loopbox import ${argument}` };
+    return undefined;
+  }
+  if (flags.ephemeral) return { text: '--ephemeral is for a FILE', hint: 'use --rm with a template' };
+  if (flags.template) return undefined;
+  if (argument === undefined) return { text: 'neither a template nor a FILE is given', hint: 'loopbox template ls' };
+  return { text: 'no template is given', hint: `loopbox start ${argument}, or loopbox run --template T ${argument}` };
+}

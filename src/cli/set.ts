@@ -1,0 +1,21 @@
+import type { Command } from 'commander';
+import { parseConfigInput } from '../container/config-input';
+import { type SetResult, setConfig } from '../container/set';
+import type { Context } from './context';
+import { action, addConfigFlags, addVerb, type ConfigFlags, configInput } from './verb';
+
+export function register(program: Command, context: Context): void {
+  addConfigFlags(addVerb(program, 'set <container>', "change a container's config; limits also while it runs"))
+    .usage('[options] <container> [-- CMD…]')
+    .action(action(context, runSet, printSet));
+}
+
+function runSet([name = '']: string[], flags: ConfigFlags, context: Context): Promise<SetResult> {
+  return setConfig(context.store, name, parseConfigInput(configInput(flags, context.command)));
+}
+
+function printSet({ live, nextStart }: SetResult, context: Context): void {
+  if (context.global.quiet) return;
+  if (live.length > 0) context.print(`${live.join(', ')}: changed now`);
+  if (nextStart.length > 0) context.print(`${nextStart.join(', ')}: at next start`);
+}

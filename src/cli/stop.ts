@@ -1,0 +1,19 @@
+import type { Command } from 'commander';
+import { stopContainer } from '../container/stop';
+import type { Context } from './context';
+import { action, addVerb, forEachName, parseSeconds, printNames } from './verb';
+
+interface StopFlags {
+  time?: string;
+}
+
+export function register(program: Command, context: Context): void {
+  addVerb(program, 'stop <container...>', 'stop containers: their stop signal, then KILL')
+    .option('-t, --time <seconds>', 'seconds between the two', '10')
+    .action(action(context, runStop, printNames));
+}
+
+function runStop(names: string[], flags: StopFlags, context: Context): Promise<string[]> {
+  const timeoutSeconds = parseSeconds(flags.time);
+  return forEachName(names, context, (name) => stopContainer(context.store, name, { timeoutSeconds, signal: context.signal }));
+}

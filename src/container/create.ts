@@ -1,0 +1,99 @@
+import { explaining, LoopboxError } from '../errors';
+import { type ImageFile, openImage, placeManifest } from '../image/image-file';
+import type { Config, Manifest } from '../image/manifest';
+import { verifySeal } from '../image/seal';
+import { giveNewIdentity } from '../mount/identity';
+import type { WorkOptions } from '../progress';
+import { newUuid } from '../uuid';
+import { applyConfigChange, type ConfigChange } from './config-input';
+import { fillDisk, takeAttachmentLock } from './disk';
+import { FileLock, takeVerbLock } from './locks';
+import { checkContainerName, checkTemplateName } from './names';
+import { copyToNewImage } from './new-image';
+import type { Store } from './store';
+
+export interface CreateOptions extends WorkOptions {
+  template: string;
+  change: ConfigChange;
+  /** Bytes, rounded up to 128 MiB; the template's size unless told. */
+  sizeBytes?: number | undefined;
+}
+
+export interface Created {
+  name: string;
+  path: string;
+  sizeBytes: number;
+  /** Whether the host shares the template's blocks, or they were copied. */
+  how: 'reflink' | 'copy';
+}
+
+/**
+ * Creates a container from a template: a reflink of it where the host can, else a sparse copy, with an identity of its own.
+ * It is there whole or not at all. Throws ERR_LOOPBOX_EXISTS for a name that is taken, ERR_LOOPBOX_NOT_FOUND for an unknown template.
+ */
+export function createContainer(store: Store, name: string, options: CreateOptions): Promise<Created> {
+  return explaining(`create "${name}"`, () => create(store, name, options));
+}
+
+async function create(store: Store, name: string, options: CreateOptions): Promise<Created> {
+  checkContainerName(name);
+  checkTemplateName(options.template);
+  store.prepare();
+  await using _lock = await takeVerbLock(store.verbLockPath(name), name, options.signal);
+  requireFreeName(store, name);
+  await using _structure = await FileLock.take(store.structureLockPath, 'shared', 10_000, options.signal);
+  await using template = await openTemplate(store, options.template);
+  await using copy = await copyToNewImage(template, store.containersDirectory, {
+    ...options,
+    label: name,
+    check: false,
+  });
+
+  const config = applyConfigChange(template.manifest.config, options.change);
+  await renewIdentity(copy, name, config);
+  options.signal?.throwIfAborted();
+  const manifest: Manifest = {
+    kind: 'image',
+    container: newUuid(),
+    state: newUuid(),
+    name,
+    sizeBytes: copy.sizeBytes,
+    created: new Date().toISOString(),
+    template: { name: options.template, state: template.manifest.state },
+    config,
+  };
+  await placeManifest(copy.file.fd, copy.sizeBytes, manifest);
+  await copy.file.publish(store.containerPath(name));
+  return { name, path: store.containerPath(name), sizeBytes: copy.sizeBytes, how: copy.how };
+}
+
+/** Gives the file system in a new file an identity of its own: uuid, machine-id, host name. */
+export async function renewIdentity(
+  copy: { file: { fd: number }; sizeBytes: number; blockSize: number },
+  name: string,
+  config: Config,
+): Promise<void> {
+  await fillDisk({ fd: copy.file.fd, ...copy }, name, ({ mount }) => giveNewIdentity(mount, { hostname: config.hostname ?? name }));
+}
+
+/** Throws ERR_LOOPBOX_EXISTS before long work; the publishing at its end refuses a name taken meanwhile all the same. */
+export function requireFreeName(store: Store, name: string): void {
+  if (!store.containerNames().includes(name)) return;
+  throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot create "${name}": a container of this name exists`, { hint: `loopbox rm ${name}` });
+}
+
+/** Opens a template, locked against removal, and makes sure that nothing has changed it since it was sealed. */
+export async function openTemplate(store: Store, name: string): Promise<ImageFile & { manifest: Manifest }> {
+  if (!store.templateNames().includes(name)) {
+    throw new LoopboxError('ERR_LOOPBOX_NOT_FOUND', `Cannot open template "${name}": it does not exist`, { hint: 'loopbox template ls' });
+  }
+  const image = await openImage(store.templatePath(name), { label: name });
+  try {
+    takeAttachmentLock(image, name, 'shared');
+    await verifySeal(image);
+    return image as ImageFile & { manifest: Manifest };
+  } catch (error) {
+    await image.close();
+    throw error;
+  }
+}

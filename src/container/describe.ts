@@ -1,0 +1,87 @@
+import { LoopboxError } from '../errors';
+import type { ImageFile } from '../image/image-file';
+import type { Config } from '../image/manifest';
+import { inspectRun, type RunState } from '../runtime/status';
+import { ownBytes } from './own-bytes';
+import { FileLock } from './locks';
+import { openTarget, type Target } from './target';
+
+export type ContainerState = 'created' | 'running' | 'stopped' | 'failed';
+
+/** What `ls`, `ps` and `inspect` tell about a container. Sizes are bytes, times ISO 8601. */
+export interface ContainerInfo {
+  name: string;
+  path: string;
+  state: ContainerState;
+  /** Why a failed one failed, or what is wrong with a running one (`monitor lost`). */
+  reason?: string;
+  /** Whether another command works on it now. */
+  busy: boolean;
+  pid?: number;
+  sizeBytes: number;
+  /** Bytes on the host that its removal would give back. */
+  ownBytes: number;
+  template?: string;
+  containerId?: string;
+  created?: string;
+  config?: Config;
+  files: string[];
+  limits: Config['limits'];
+  exitCode: number | null;
+  oomKilled: boolean;
+  startedAt: string | null;
+  endedAt: string | null;
+}
+
+/** Describes a container; damage of its file is told as its state, never thrown. */
+export async function describeContainer(target: Target): Promise<ContainerInfo> {
+  const run = await inspectRun(target.directory);
+  const base = {
+    name: target.label,
+    path: target.path,
+    busy: FileLock.isHeld(target.verbLockPath),
+    ...(run.running && { pid: run.record.pid }),
+    exitCode: run.last?.exitCode ?? null,
+    oomKilled: run.last?.oomKilled ?? false,
+    startedAt: run.running ? run.record.startedAt : (run.last?.startedAt ?? null),
+    endedAt: run.last?.endedAt ?? null,
+  };
+  try {
+    await using image = await openTarget(target);
+    return { ...base, ...stateOf(run, image), ...(await contentOf(image)) };
+  } catch (error) {
+    if (!(error instanceof LoopboxError)) throw error;
+    const state = run.running ? stateOf(run) : { state: 'failed' as const };
+    return { ...base, ...state, reason: error.message, sizeBytes: 0, ownBytes: 0, files: [], limits: {} };
+  }
+}
+
+async function contentOf(image: ImageFile) {
+  const { manifest } = image;
+  return {
+    sizeBytes: image.sizeBytes,
+    ownBytes: await ownBytes(image.fd),
+    files: [image.path],
+    limits: manifest?.config.limits ?? {},
+    ...(manifest && { created: manifest.created, config: manifest.config }),
+    ...(manifest?.container && { containerId: manifest.container }),
+    ...(manifest?.template && { template: manifest.template.name }),
+  };
+}
+
+function stateOf(run: RunState, image?: ImageFile): { state: ContainerState; reason?: string } {
+  if (run.running) return run.monitorAlive ? { state: 'running' } : { state: 'running', reason: 'monitor lost' };
+  if (run.last) {
+    const reason = failureOf(run.last);
+    return reason === undefined ? { state: 'stopped' } : { state: 'failed', reason };
+  }
+  return { state: image?.manifest && !image.manifest.started ? 'created' : 'stopped' };
+}
+
+/** Why the last run counts as failed: an end with another code than 0 that no one asked for. */
+function failureOf(last: NonNullable<RunState['last']>): string | undefined {
+  if (last.oomKilled) return 'out of memory';
+  if (last.requested || last.exitCode === 0) return undefined;
+  if (last.exitCode === null) return 'exit code unknown';
+  return last.exitCode > 128 ? `killed by signal ${last.exitCode - 128}` : `exit ${last.exitCode}`;
+}

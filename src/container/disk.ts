@@ -1,0 +1,97 @@
+import { statfs } from 'node:fs/promises';
+import { explain, LoopboxError } from '../errors';
+import type { ImageFile } from '../image/image-file';
+import { readSuperblock } from '../image/superblock';
+import { attachLoop, type LoopDevice } from '../loop/attach-loop';
+import { type Mount, mountImage } from '../mount/mount-image';
+import type { Warn } from '../progress';
+import { MiB } from '../units';
+import { type LockKind, tryLock } from './locks';
+
+/** What of an image file is needed to attach it; an ImageFile, or a file in the making. */
+export type AttachableFile = Pick<ImageFile, 'fd' | 'sizeBytes'> & { blockSize: number };
+
+export interface DiskOptions {
+  /** What losetup shows as the name of the file. */
+  name: string;
+  /** Direct I/O for what runs; a disk that is only filled goes through the page cache and is synced at the end. */
+  directIo: boolean;
+  warn?: Warn | undefined;
+}
+
+/** The inside of an image: attached as a loop device and mounted as a descriptor, in no namespace. All gone when closed, or with this process. */
+export class Disk implements AsyncDisposable {
+  readonly loop: LoopDevice;
+  readonly mount: Mount;
+
+  private constructor(loop: LoopDevice, mount: Mount) {
+    this.loop = loop;
+    this.mount = mount;
+  }
+
+  static async attach(file: AttachableFile, options: DiskOptions): Promise<Disk> {
+    const loop = await attachLoop({
+      fd: file.fd,
+      name: options.name,
+      sizeLimitBytes: file.sizeBytes,
+      // A device block larger than the file system's can't be mounted.
+      blockSize: file.blockSize >= 4096 ? 4096 : 512,
+      readOnly: false,
+      directIo: options.directIo,
+      warn: options.warn ?? (() => {}),
+    });
+    try {
+      return new Disk(loop, await mountImage({ device: loop.path, readOnly: false }));
+    } catch (error) {
+      await loop.close();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.mount.close();
+    await this.loop.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/**
+ * Works on the inside of a file in the making, through the page cache, and unmounts it; on return the kernel has written all of it
+ * to the file. Where the host was full meanwhile, ERR_LOOPBOX_NO_SPACE, whatever error the file system inside made of it.
+ */
+export async function fillDisk<T>(file: AttachableFile, name: string, body: (disk: Disk) => Promise<T>): Promise<T> {
+  try {
+    await using disk = await Disk.attach(file, { name, directIo: false });
+    const result = await body(disk);
+    await disk.mount.sync();
+    await disk.close();
+    const superblock = await readSuperblock(file.fd);
+    if (superblock && !superblock.needsRecovery && !superblock.hasErrors) return result;
+    throw new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot fill "${name}": the host lost writes to its file system`, { hint: 'dmesg' });
+  } catch (error) {
+    if (await isHostFull(file.fd)) throw hostFull(name, error);
+    throw explain(error, `fill "${name}"`);
+  }
+}
+
+/** A host without space fails the writes of a loop device with EIO, and the file system inside goes read-only. */
+async function isHostFull(fd: number): Promise<boolean> {
+  const host = await statfs(`/proc/self/fd/${fd}`);
+  return host.bavail * host.bsize < 4 * MiB;
+}
+
+function hostFull(name: string, cause: unknown): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_NO_SPACE', `Cannot fill "${name}": the host's file system is full`, { hint: 'loopbox df', cause });
+}
+
+/**
+ * The attachment lock: flock on the image's own descriptor, never converted. Given to the loop device with the descriptor,
+ * it lives as long as the attachment. Throws ERR_LOOPBOX_IN_USE where another attachment or copy holds it.
+ */
+export function takeAttachmentLock(image: Pick<ImageFile, 'fd' | 'path'>, label: string, kind: LockKind = 'exclusive'): void {
+  if (tryLock(image.fd, kind)) return;
+  throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot open "${label}": its file is in use`, { hint: 'loopbox ps', path: image.path });
+}

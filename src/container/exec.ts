@@ -1,0 +1,66 @@
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { explain } from '../errors';
+import { findCommand } from '../mount/find-command';
+import { Tree } from '../mount/tree';
+import { lookUpUser } from '../mount/users';
+import { execInContainer } from '../runtime/exec';
+import { inspectRun } from '../runtime/status';
+import { notRunning } from './stop';
+import type { Store } from './store';
+import { resolveTarget } from './target';
+
+export interface ExecOptions {
+  environment: Record<string, string>;
+  workdir?: string | undefined;
+  user?: string | undefined;
+  terminal: boolean;
+  stdin: boolean;
+  /** Kills the command when it aborts. */
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Runs a command, or without one a shell, in a running container's namespaces and cgroup, with the caller's standard streams, and returns its exit code
+ * (128+n where signal n ended it). Throws ERR_LOOPBOX_COMMAND_NOT_FOUND, ERR_LOOPBOX_NOT_EXECUTABLE, ERR_LOOPBOX_WRONG_STATE.
+ */
+export async function execCommand(store: Store, argument: string, command: string[], options: ExecOptions): Promise<number> {
+  const target = resolveTarget(store, argument);
+  const state = await inspectRun(target.directory);
+  if (!state.running) throw notRunning(target, 'exec in');
+  await using root = await openContainerRoot(state.record.pid, target.label);
+  const tree = new Tree(root.fd);
+  const defaults = target.directory.readConfig().process;
+  const other = options.user === undefined ? undefined : await lookUpUser(tree, options.user);
+  const { uid, gid, groups } = other ?? defaults.user;
+  const environment: Record<string, string> = {
+    ...defaults.environment,
+    ...(other && { HOME: other.home }),
+    ...(options.terminal && { TERM: process.env.TERM ?? 'xterm' }),
+    ...options.environment,
+  };
+  const workdir = options.workdir ?? defaults.workdir;
+  const argv = command.length > 0 ? command : [await findShell(tree)];
+  await findCommand(tree, argv[0] ?? '', { path: environment.PATH ?? '/usr/bin:/bin', workdir });
+  return await execInContainer({
+    directory: target.directory,
+    runtime: store.runtime,
+    process: { command: argv, environment, workdir, user: { uid, gid, groups } },
+    terminal: options.terminal,
+    stdin: options.stdin,
+    signal: options.signal,
+  });
+}
+
+async function findShell(tree: Tree): Promise<string> {
+  return (await tree.exists('/bin/bash')) ? '/bin/bash' : '/bin/sh';
+}
+
+/** The root directory that the container's first process sees. */
+async function openContainerRoot(pid: number, label: string) {
+  try {
+    return await open(`/proc/${pid}/root`, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    throw explain(error, `exec in "${label}"`);
+  }
+}

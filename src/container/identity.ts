@@ -1,0 +1,87 @@
+import { LoopboxError } from '../errors';
+import { type ImageFile, openImage } from '../image/image-file';
+import type { Manifest } from '../image/manifest';
+import { unseal } from '../image/seal';
+import type { Warn } from '../progress';
+import { newUuid } from '../uuid';
+import type { Store } from './store';
+import type { Target } from './target';
+
+/** What a file still lacks to be the container that its name says. */
+export interface Adoption {
+  /** Whether the file system inside needs an identity of its own (uuid, machine-id, host name). */
+  newIdentity: boolean;
+  /** To be written when the rest is done: until then the next start begins anew. */
+  manifest: Manifest;
+}
+
+/**
+ * Before a container of the store starts: a file that was dropped in gets what makes it a container of its own.
+ * - sealed (a template's file, or a snapshot's): new ids, unsealed; refused while hard links would change with it;
+ * - its manifest bears another name, and that container is in the store: a new identity, because two must not share one;
+ * - its manifest bears another name and no one else has its id: it takes the name that its file has.
+ *
+ * A sealed one is unsealed here, before it is mounted; the rest is the caller's. Undefined where nothing is to be done.
+ */
+export async function adoptFile(store: Store, target: Target, image: ImageFile, warn: Warn): Promise<Adoption | undefined> {
+  const { manifest } = image;
+  const name = target.name;
+  if (name === undefined) return requireUnsealed(image);
+  const sealed = isSealed(image);
+  if (sealed) requireSingleLink(image, name);
+  if (sealed) await unseal(image);
+  if (!manifest) return undefined;
+  const twin = sealed || manifest.name === name ? undefined : await findTwin(store, name, image);
+  if (!sealed && !twin && manifest.name === name && manifest.started) return undefined;
+
+  const newIdentity = sealed || twin !== undefined || manifest.container === undefined;
+  if (twin) warn(`"${name}" is a copy of "${twin}": it gets a new identity`);
+  const { sealed: _, ...rest } = manifest;
+  const ids = newIdentity && { container: newUuid(), state: newUuid() };
+  return { newIdentity, manifest: { ...rest, ...ids, name, started: new Date().toISOString() } };
+}
+
+/** The other container of the store that has this file's container id and keeps it, because its file is called as its manifest says. */
+async function findTwin(store: Store, name: string, image: ImageFile): Promise<string | undefined> {
+  const id = image.manifest?.container;
+  if (id === undefined) return undefined;
+  for (const other of store.containerNames()) {
+    if (other === name) continue;
+    const manifest = await manifestOf(store.containerPath(other), other);
+    if (manifest?.container === id && manifest.name === other) return other;
+  }
+  return undefined;
+}
+
+async function manifestOf(path: string, label: string) {
+  try {
+    await using image = await openImage(path, { label });
+    return image.manifest;
+  } catch (error) {
+    // Another container's damage is its own affair; it can't claim this one's identity.
+    if (error instanceof LoopboxError) return undefined;
+    throw error;
+  }
+}
+
+/** By its manifest, or, where a cut left only that of an unsealing, by ext4's own feature. */
+function isSealed(image: ImageFile): boolean {
+  return image.manifest?.sealed !== undefined || image.superblock.readOnly;
+}
+
+/** A sealed FILE stays as it is; the kernel would mount it read-only without a word. */
+function requireUnsealed(image: ImageFile): undefined {
+  if (!isSealed(image)) return undefined;
+  throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot run "${image.label}": it is sealed`, {
+    hint: `loopbox run --ephemeral ${image.label}, or loopbox import ${image.label}`,
+    path: image.path,
+  });
+}
+
+function requireSingleLink(image: ImageFile, name: string): void {
+  if (image.links <= 1) return;
+  throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot start "${name}": its file is sealed and has other hard links`, {
+    hint: `cp --reflink=auto --sparse=always ${image.path} ${image.path}.copy && mv ${image.path}.copy ${image.path}`,
+    path: image.path,
+  });
+}

@@ -1,0 +1,97 @@
+import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { flockSync } from 'fs-ext';
+import { isSystemError, LoopboxError } from '../errors';
+
+export type LockKind = 'exclusive' | 'shared';
+
+/**
+ * flock(2) on an open descriptor, without waiting. The lock belongs to the open file description: it lives on in whatever
+ * the description is given to (a loop device), and ends with its last holder. Returns false where another holds it.
+ */
+export function tryLock(fd: number, kind: LockKind): boolean {
+  try {
+    flockSync(fd, kind === 'exclusive' ? 'exnb' : 'shnb');
+    return true;
+  } catch (error) {
+    // fs-ext reports no syscall and an errno of the wrong sign; its code is right.
+    if (['EAGAIN', 'EWOULDBLOCK'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
+    throw error;
+  }
+}
+
+/** A lock on a file of its own (`.locks/NAME`, `.structure`), which is made where it is missing and never unlinked. */
+export class FileLock implements AsyncDisposable {
+  #fd: number | undefined;
+
+  private constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Takes the lock, trying for `waitMs`; undefined where it is still held then. */
+  static async take(path: string, kind: LockKind, waitMs: number, signal?: AbortSignal): Promise<FileLock | undefined> {
+    const fd = openLockFile(path);
+    const deadline = Date.now() + waitMs;
+    try {
+      while (!tryLock(fd, kind)) {
+        if (Date.now() >= deadline) {
+          closeSync(fd);
+          return undefined;
+        }
+        await sleep(20, undefined, signal && { signal });
+      }
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    return new FileLock(fd);
+  }
+
+  /** Whether some other command holds the lock now. A file that is missing is held by no one. */
+  static isHeld(path: string): boolean {
+    let fd: number;
+    try {
+      fd = openSync(path, 'r');
+    } catch (error) {
+      if (isSystemError(error, 'ENOENT')) return false;
+      throw error;
+    }
+    try {
+      return !tryLock(fd, 'shared');
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function openLockFile(path: string): number {
+  try {
+    return openSync(path, 'a', 0o600);
+  } catch (error) {
+    if (!isSystemError(error, 'ENOENT')) throw error;
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    return openSync(path, 'a', 0o600);
+  }
+}
+
+/** How long a command waits for another one that works on the same container. */
+const verbLockWaitMs = 10_000;
+
+/** The verb lock of a container: held by a command while it works on it. Throws ERR_LOOPBOX_LOCKED after 10 s. */
+export async function takeVerbLock(path: string, label: string, signal?: AbortSignal): Promise<FileLock> {
+  const lock = await FileLock.take(path, 'exclusive', verbLockWaitMs, signal);
+  if (lock) return lock;
+  throw new LoopboxError('ERR_LOOPBOX_LOCKED', `Cannot work on "${label}": another command has been at it for 10 s`, {
+    hint: 'wait for the other command to end, then try again',
+  });
+}

@@ -1,0 +1,152 @@
+import { dirname } from 'node:path';
+import { isSystemError, LoopboxError } from '../errors';
+import { copyImage } from '../image/copy-image';
+import { type ImageFile, openImage, placeManifest } from '../image/image-file';
+import { NewFile } from '../image/new-file';
+import { setReadOnlyFeature } from '../image/superblock';
+import type { Warn, WorkOptions } from '../progress';
+import { type AttachClient, connectAttach } from '../runtime/attach';
+import type { LastRun, RunRecord } from '../runtime/run-directory';
+import { signalContainer } from '../runtime/signal-container';
+import { newUuid } from '../uuid';
+import type { ConfigChange } from './config-input';
+import { createContainer } from './create';
+import { takeAttachmentLock } from './disk';
+import { type FileLock, takeVerbLock } from './locks';
+import { removeAfterEnd } from './remove';
+import { type StartOptions, startImage, startLocked } from './start';
+import { awaitEnd, awaitFreeFile, watchEnd } from './stop';
+import type { Store } from './store';
+import { namedTarget, openTarget, resolveTarget, type Target, targetOfInode } from './target';
+
+export interface RunOptions extends WorkOptions {
+  warn: Warn;
+  /** Changes of the config: kept by a container that is created, for this run only with a FILE. */
+  change: ConfigChange;
+  detach: boolean;
+  terminal: boolean;
+  stdin: boolean;
+  /** The argv that the monitor runs after the end: `--rm`. Gets the run's id. */
+  removeCommand?: ((id: string) => string[]) | undefined;
+}
+
+/** A container that was started by `run`. */
+export interface RunningContainer {
+  name: string;
+  record: RunRecord;
+  /** Sends a signal to the container's command. */
+  signal(name: string): Promise<void>;
+  /** How it ended, once it has; its standard streams are the caller's until then. Of a detached one: at once, undefined. */
+  ended: Promise<LastRun | undefined>;
+}
+
+/** Creates a container from a template and starts it; where it can't be started, it is removed again. */
+export async function runTemplate(
+  store: Store,
+  options: RunOptions & { template: string; name?: string | undefined; sizeBytes?: number | undefined },
+): Promise<RunningContainer> {
+  const name = options.name ?? `${options.template.replace(/:.*/, '').slice(0, 50)}-${newUuid().slice(0, 8)}`;
+  await createContainer(store, name, options);
+  const target = namedTarget(store, name);
+  const { change: _, ...kept } = options;
+  try {
+    return await runTarget(store, target, kept, (start) => startLocked(store, target, start));
+  } catch (error) {
+    if (options.removeCommand) await removeAfterEnd(store, target);
+    throw error;
+  }
+}
+
+/**
+ * Runs a container straight from its file, where it lies; nothing outside its ext4 area changes. With `ephemeral` the changes go to a
+ * copy without a name, which ends with the run.
+ */
+export async function runFile(store: Store, path: string, options: RunOptions & { ephemeral: boolean }): Promise<RunningContainer> {
+  const target = resolveTarget(store, path);
+  if (!options.ephemeral) return runTarget(store, target, options, (start) => startLocked(store, target, start));
+  await using copy = await copyForRun(store, target, options);
+  await using image = await openImage(`/proc/self/fd/${copy.fd}`, { label: target.label, write: true });
+  const ephemeral = targetOfInode(store, target.label, image.device, image.inode);
+  return await runTarget(store, ephemeral, options, async (start) => {
+    takeAttachmentLock(image, target.label);
+    return startImage(store, ephemeral, image, start);
+  });
+}
+
+async function runTarget(
+  store: Store,
+  target: Target,
+  options: Omit<RunOptions, 'change'> & { change?: ConfigChange },
+  start: (options: StartOptions) => Promise<RunRecord>,
+): Promise<RunningContainer> {
+  let attach: AttachClient | undefined;
+  let watch: FileLock | undefined;
+  const record = await locked(target, options.signal, () =>
+    start({
+      signal: options.signal,
+      warn: options.warn,
+      ...(options.change && { change: options.change }),
+      terminal: options.terminal,
+      stdin: options.stdin,
+      exitCommand: options.removeCommand?.(target.id),
+      beforeStart: async () => {
+        if (options.detach) return;
+        watch = await watchEnd(target.directory);
+        attach = await connectAttach({ directory: target.directory, terminal: options.terminal, stdin: options.stdin });
+      },
+    }),
+  ).catch(async (error: unknown) => {
+    await attach?.close();
+    await watch?.close();
+    throw error;
+  });
+
+  const followToEnd = async (): Promise<LastRun | undefined> => {
+    if (options.detach) return undefined;
+    const last = await awaitEnd(target.directory);
+    await attach?.ended;
+    await watch?.close();
+    if (options.removeCommand) await removeAfterEnd(store, target);
+    else await awaitFreeFile(target);
+    return last;
+  };
+  return { name: target.label, record, signal: (name) => signalContainer(record, name), ended: followToEnd() };
+}
+
+async function locked<T>(target: Target, signal: AbortSignal | undefined, body: () => Promise<T>): Promise<T> {
+  await using _lock = await takeVerbLock(target.verbLockPath, target.label, signal);
+  return await body();
+}
+
+/** A copy of the file's present without a name: beside it, to share blocks where the host can, or in the store where that can't be written. */
+async function copyForRun(store: Store, target: Target, options: WorkOptions): Promise<NewFile> {
+  await using source = await openTarget(target);
+  takeAttachmentLock(source, target.label, 'shared');
+  const copy = await NewFile.create(dirname(target.path)).catch((error: unknown) => {
+    if (!isSystemError(error, 'EROFS', 'EACCES', 'EOPNOTSUPP')) throw error;
+    store.prepare();
+    return NewFile.create(store.containersDirectory);
+  });
+  try {
+    await fillCopy(source, copy, options);
+    return copy;
+  } catch (error) {
+    await copy.close();
+    throw error;
+  }
+}
+
+async function fillCopy(source: ImageFile, copy: NewFile, options: WorkOptions): Promise<void> {
+  await copyImage(source.fd, copy.fd, source.sizeBytes, options);
+  // The copy of a sealed file is not sealed.
+  await setReadOnlyFeature(copy.fd, false);
+  if (!source.manifest) return;
+  const { sealed: _, ...manifest } = source.manifest;
+  await placeManifest(copy.fd, source.sizeBytes, manifest);
+}
+
+/** The exit code that a foreground `run` ends with. Throws where the monitor was killed and took the code with it. */
+export function exitCodeOf(name: string, last: LastRun | undefined): number {
+  if (last?.exitCode != null) return last.exitCode;
+  throw new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot tell how "${name}" ended: its monitor was lost`, { hint: `loopbox logs ${name}` });
+}

@@ -1,0 +1,55 @@
+import { LoopboxError } from '../errors';
+import { writeManifest } from '../image/image-file';
+import { updateLimits } from '../runtime/update';
+import { inspectRun } from '../runtime/status';
+import { applyConfigChange, type ConfigChange } from './config-input';
+import { takeVerbLock } from './locks';
+import type { Store } from './store';
+import { openTarget, resolveTarget } from './target';
+
+export interface SetResult {
+  /** Keys that took effect in the running container. */
+  live: string[];
+  /** Keys that take effect at the next start. */
+  nextStart: string[];
+}
+
+/**
+ * Changes a container's config, durably; limits also live where it runs. Where a live change fails, nothing is changed.
+ * Throws ERR_LOOPBOX_NOT_SUPPORTED for a file without a manifest.
+ */
+export async function setConfig(store: Store, argument: string, change: ConfigChange): Promise<SetResult> {
+  const target = resolveTarget(store, argument);
+  await using _lock = await takeVerbLock(target.verbLockPath, target.label);
+  await using image = await openTarget(target, { write: true });
+  if (!image.manifest) {
+    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot set "${target.label}": it has no manifest to keep a config in`, {
+      hint: `loopbox import ${target.path}`,
+    });
+  }
+  const config = applyConfigChange(image.manifest.config, change);
+  const keys = changedKeys(change);
+  const state = await inspectRun(target.directory);
+  const live = state.running ? keys.filter((key) => limitKeys.includes(key)) : [];
+  if (live.length > 0) await updateLimits(target.directory, store.runtime, config.limits);
+  try {
+    await writeManifest(image, { ...image.manifest, config });
+  } catch (error) {
+    if (live.length > 0) await updateLimits(target.directory, store.runtime, image.manifest.config.limits);
+    throw error;
+  }
+  return { live, nextStart: state.running ? keys.filter((key) => !live.includes(key)) : [] };
+}
+
+const limitKeys = ['memory', 'cpus', 'pids'];
+const keyOfLimit = { memoryBytes: 'memory', cpus: 'cpus', pids: 'pids' } as const;
+
+function changedKeys(change: ConfigChange): string[] {
+  const { limits, environment, labels, ...rest } = change;
+  return [
+    ...Object.keys(limits).map((key) => keyOfLimit[key as keyof typeof keyOfLimit]),
+    ...(Object.keys(environment).length > 0 ? ['env'] : []),
+    ...(Object.keys(labels).length > 0 ? ['label'] : []),
+    ...Object.keys(rest),
+  ];
+}

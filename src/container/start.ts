@@ -1,0 +1,128 @@
+import { CleanupStack } from '../cleanup';
+import { LoopboxError } from '../errors';
+import { checkFileSystem, replayJournal } from '../image/check-filesystem';
+import { type ImageFile, openImage, writeManifest } from '../image/image-file';
+import { type Config, defaultConfig } from '../image/manifest';
+import { giveNewIdentity } from '../mount/identity';
+import type { Warn } from '../progress';
+import { reapRun } from '../runtime/reap';
+import type { RunRecord } from '../runtime/run-directory';
+import { startContainer as startRuntime } from '../runtime/start-container';
+import { inspectRun } from '../runtime/status';
+import { applyConfigChange, type ConfigChange } from './config-input';
+import { containerSpec } from './container-spec';
+import { Disk, takeAttachmentLock } from './disk';
+import { adoptFile } from './identity';
+import { takeVerbLock } from './locks';
+import type { Store } from './store';
+import { openTarget, resolveTarget, type Target } from './target';
+
+export interface StartOptions {
+  signal?: AbortSignal | undefined;
+  warn: Warn;
+  /** Changes of the config for this run only. */
+  change?: ConfigChange;
+  terminal?: boolean;
+  stdin?: boolean;
+  /** Called between the runtime's create and start: the attach client connects here and misses nothing. */
+  beforeStart?: () => Promise<void>;
+  /** Run by the monitor after the container's end, in place of the runtime's own removal. */
+  exitCommand?: string[] | undefined;
+}
+
+/**
+ * Starts the container NAME or FILE, detached, and returns once its command runs.
+ * Throws ERR_LOOPBOX_WRONG_STATE where it runs already, ERR_LOOPBOX_IN_USE where its file is attached or copied elsewhere.
+ * After a failure, whoever is killed, nothing stays attached, mounted or locked.
+ */
+export async function startContainer(store: Store, argument: string, options: StartOptions): Promise<RunRecord> {
+  const target = resolveTarget(store, argument);
+  await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
+  return await startLocked(store, target, options);
+}
+
+/** As `startContainer`, for a caller that holds the verb lock. */
+export async function startLocked(store: Store, target: Target, options: StartOptions): Promise<RunRecord> {
+  await requireStopped(store, target, 'start');
+  await using image = await openTarget(target, { write: true });
+  takeAttachmentLock(image, target.label);
+  return await startImage(store, target, image, options);
+}
+
+/** Starts the container in an open image whose attachment lock the caller holds. */
+export async function startImage(store: Store, target: Target, image: ImageFile, options: StartOptions): Promise<RunRecord> {
+  await using cleanup = new CleanupStack();
+  for (const key of image.ignored) options.warn(`"${target.label}" asks for "${key}", which no file can grant: ignored`);
+  if (target.name === undefined) await checkStrangersFile(store, image);
+  const adoption = await adoptFile(store, target, image, options.warn);
+  options.signal?.throwIfAborted();
+
+  const disk = cleanup.use(
+    await Disk.attach(
+      { fd: image.fd, sizeBytes: image.sizeBytes, blockSize: image.superblock.blockSize },
+      { name: target.label, directIo: true, warn: options.warn },
+    ),
+  );
+  const config = effectiveConfig(image, options.change);
+  const hostname = config.hostname ?? target.name ?? image.manifest?.name ?? 'loopbox';
+  if (adoption?.newIdentity && !(await giveNewIdentity(disk.mount, { hostname })).hasNewUuid) {
+    options.warn(`"${target.label}" keeps its file-system uuid: this kernel or its ext4 features can't change it`);
+  }
+  if (adoption) await writeManifest(image, adoption.manifest);
+  const { spec, stopSignal } = await containerSpec(disk.mount.tree, { ...config, hostname }, target.label, options.terminal ?? false);
+  options.signal?.throwIfAborted();
+
+  return await startRuntime({
+    directory: target.directory,
+    runtime: store.runtime,
+    logPath: store.logPath(target.id),
+    mountFd: disk.mount.fd,
+    spec,
+    record: {
+      id: target.id,
+      file: target.path,
+      label: target.label,
+      loop: { index: disk.loop.index, diskSequence: disk.loop.diskSequence },
+      stopSignal,
+    },
+    stdin: options.stdin ?? false,
+    beforeStart: options.beforeStart,
+    exitCommand: options.exitCommand,
+    signal: options.signal,
+  });
+}
+
+/** Tidies up after an earlier run, and throws ERR_LOOPBOX_WRONG_STATE where the container runs. For a caller that holds the verb lock. */
+export async function requireStopped(store: Store, target: Target, verb: string): Promise<void> {
+  const state = await inspectRun(target.directory);
+  if (state.running) {
+    throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot ${verb} "${target.label}": it is running`, {
+      hint: `loopbox stop ${target.label}`,
+    });
+  }
+  await reapRun(target.directory, store.runtime, { killMonitor: true });
+}
+
+function effectiveConfig(image: ImageFile, change: ConfigChange | undefined): Config {
+  const config = image.manifest?.config ?? defaultConfig();
+  return change ? applyConfigChange(config, change) : config;
+}
+
+/** A FILE from elsewhere is checked before the kernel mounts it; one whose container id the store knows is our own. */
+async function checkStrangersFile(store: Store, image: ImageFile): Promise<void> {
+  if (image.manifest?.container !== undefined && (await isKnown(store, image.manifest.container))) return;
+  if (image.superblock.needsRecovery) await replayJournal(image.fd, image.label);
+  await checkFileSystem(image.fd, image.label);
+}
+
+async function isKnown(store: Store, containerId: string): Promise<boolean> {
+  for (const name of store.containerNames()) {
+    try {
+      await using other = await openImage(store.containerPath(name), { label: name });
+      if (other.manifest?.container === containerId) return true;
+    } catch (error) {
+      if (!(error instanceof LoopboxError)) throw error;
+    }
+  }
+  return false;
+}

@@ -1,0 +1,126 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LoopboxError } from '../errors';
+import { reapRun } from '../runtime/reap';
+import type { LastRun, RunDirectory } from '../runtime/run-directory';
+import { signalContainer } from '../runtime/signal-container';
+import { inspectRun, type RunState } from '../runtime/status';
+import { FileLock, takeVerbLock, tryLock } from './locks';
+import { type StartOptions, startLocked } from './start';
+import type { Store } from './store';
+import { openTarget, resolveTarget, type Target } from './target';
+
+export interface StopOptions {
+  /** Seconds between the stop signal and KILL; 10 unless told. */
+  timeoutSeconds?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+const pollMs = 15;
+
+/** Stops the container: its stop signal, KILL after the time-out. Stopping a stopped one is done. Returns when its file is free. */
+export async function stopContainer(store: Store, argument: string, options: StopOptions): Promise<void> {
+  const target = resolveTarget(store, argument);
+  await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
+  await stopLocked(store, target, options);
+}
+
+/** As `stopContainer`, for a caller that holds the verb lock. */
+export async function stopLocked(store: Store, target: Target, options: StopOptions): Promise<void> {
+  const state = await inspectRun(target.directory);
+  if (state.running) {
+    target.directory.markStopRequested();
+    await signalContainer(state.record, state.record.stopSignal);
+    if (!(await hasEnded(target.directory, (options.timeoutSeconds ?? 10) * 1000, options.signal))) {
+      await signalContainer(state.record, 'SIGKILL');
+      if (!(await hasEnded(target.directory, 10_000, options.signal))) throw stillThere(target, 'it does not die of SIGKILL');
+    }
+  }
+  await awaitFreeFile(target);
+  await awaitMonitor(target.directory);
+  await reapRun(target.directory, store.runtime, { killMonitor: true });
+}
+
+/** Stops and starts again, with no other command in between. */
+export async function restartContainer(store: Store, argument: string, options: StopOptions & StartOptions): Promise<void> {
+  const target = resolveTarget(store, argument);
+  await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
+  await stopLocked(store, target, options);
+  await startLocked(store, target, options);
+}
+
+/** Sends a signal, by name or number, to the container's command. Throws ERR_LOOPBOX_WRONG_STATE where it does not run. */
+export async function killContainer(store: Store, argument: string, signal: string): Promise<void> {
+  const target = resolveTarget(store, argument);
+  const state = await inspectRun(target.directory);
+  if (!state.running) throw notRunning(target, 'kill');
+  if (/^(SIG)?KILL$|^9$/i.test(signal)) target.directory.markStopRequested();
+  await signalContainer(state.record, signal);
+}
+
+/** Waits for the container's end and returns how it ended; at once where it does not run. */
+export async function waitForContainer(store: Store, argument: string, signal?: AbortSignal): Promise<LastRun | undefined> {
+  const target = resolveTarget(store, argument);
+  await using _watch = await watchEnd(target.directory);
+  return await awaitEnd(target.directory, signal);
+}
+
+/**
+ * Keeps the record of a container's end from being removed (`run --rm`) before its watcher has read it: a shared lock, which
+ * ends with the watcher's process.
+ */
+export async function watchEnd(directory: RunDirectory): Promise<FileLock | undefined> {
+  return directory.exists() ? FileLock.take(directory.watchPath, 'shared', 0) : undefined;
+}
+
+/** Waits until the container has ended and its exit code is known, or can't become known any more. */
+export async function awaitEnd(directory: RunDirectory, signal?: AbortSignal): Promise<LastRun | undefined> {
+  let state: RunState;
+  for (;;) {
+    state = await inspectRun(directory);
+    if (!state.running) break;
+    await sleep(pollMs, undefined, signal && { signal });
+  }
+  for (let waited = 0; state.last?.exitCode === null && state.monitorAlive && waited < 2000; waited += pollMs) {
+    await sleep(pollMs, undefined, signal && { signal });
+    state = await inspectRun(directory);
+  }
+  return state.last;
+}
+
+async function hasEnded(directory: RunDirectory, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+  const deadline = Date.now() + timeoutMs;
+  while ((await inspectRun(directory)).running) {
+    if (Date.now() >= deadline) return false;
+    await sleep(pollMs, undefined, signal && { signal });
+  }
+  return true;
+}
+
+/** The kernel unmounts and detaches after the last process has gone; from then on the file may be copied. */
+export async function awaitFreeFile(target: Target): Promise<void> {
+  await using image = await openTarget(target).catch((error: unknown) => {
+    // A file that was unlinked or damaged meanwhile has no one to wait for.
+    if (error instanceof LoopboxError) return null;
+    throw error;
+  });
+  if (!image) return;
+  for (let waited = 0; !tryLock(image.fd, 'shared'); waited += pollMs) {
+    if (waited > 10_000) throw stillThere(target, 'its file is still attached; a process outside holds its mount');
+    await sleep(pollMs);
+  }
+}
+
+/** Lets the monitor write the log's end and the exit code; one that is stalled by its attach client is not waited for. */
+async function awaitMonitor(directory: RunDirectory): Promise<void> {
+  for (let waited = 0; waited < 1000 && (await inspectRun(directory)).monitorAlive; waited += pollMs) await sleep(pollMs);
+}
+
+function stillThere(target: Target, why: string): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot stop "${target.label}": ${why}`);
+}
+
+export function notRunning(target: Target, verb: string): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot ${verb} "${target.label}": it is not running`, {
+    hint: target.name ? `loopbox start ${target.name}` : `loopbox run ${target.path}`,
+  });
+}

@@ -1,0 +1,127 @@
+import { mkdirSync, readdirSync, realpathSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { isSystemError, LoopboxError } from '../errors';
+import { RunDirectory } from '../runtime/run-directory';
+import { isContainerName, isTemplateName } from './names';
+
+export const defaultRoot = '/var/lib/loopbox';
+export const defaultRunRoot = '/run/loopbox';
+const logRoot = '/var/log/loopbox';
+
+export interface StoreOptions {
+  /** Where containers and templates lie; `/var/lib/loopbox` unless told. */
+  root?: string | undefined;
+  /** Where what runs keeps its bundle; `/run/loopbox` unless told. */
+  runRoot?: string | undefined;
+  /** The OCI runtime, by name or path; `runc` unless told. */
+  runtime?: string | undefined;
+}
+
+/** The directory that holds the containers and templates of one root, and where their run directories and logs are. */
+export class Store {
+  readonly root: string;
+  readonly runRoot: string;
+  readonly runtime: string;
+  readonly containersDirectory: string;
+  readonly templatesDirectory: string;
+  /** Keeps the run directories, cgroups and logs of different roots apart; missing for the default root. */
+  readonly component: string | undefined;
+
+  constructor(options: StoreOptions = {}) {
+    this.root = canonical(options.root ?? defaultRoot);
+    this.runRoot = resolve(options.runRoot ?? defaultRunRoot);
+    this.runtime = options.runtime ?? 'runc';
+    this.containersDirectory = join(this.root, 'containers');
+    this.templatesDirectory = join(this.root, 'templates');
+    this.component = this.root === defaultRoot ? undefined : `_r-${shortHash(this.root)}`;
+  }
+
+  /** Makes the store's directories where they are missing. */
+  prepare(): void {
+    for (const directory of [this.containersDirectory, this.templatesDirectory]) mkdirSync(directory, { recursive: true, mode: 0o700 });
+  }
+
+  containerPath(name: string): string {
+    return join(this.containersDirectory, `${name}.img`);
+  }
+
+  templatePath(name: string): string {
+    return join(this.templatesDirectory, `${name}.img`);
+  }
+
+  /** The lock for adding to (shared) or taking from (exclusive) what containers may depend on. */
+  get structureLockPath(): string {
+    return join(this.root, '.structure');
+  }
+
+  verbLockPath(name: string): string {
+    return join(this.root, '.locks', name);
+  }
+
+  /** The verb lock of a FILE, which may lie where no lock file can be made. */
+  fileLockPath(id: string): string {
+    return join(this.runRoot, '.locks', id);
+  }
+
+  logPath(id: string): string {
+    return join(logRoot, ...(this.component ? [this.component] : []), `${id}.log`);
+  }
+
+  runDirectory(id: string): RunDirectory {
+    return new RunDirectory({ runRoot: this.runRoot, component: this.component, id });
+  }
+
+  /** Ids of all run directories of this root: names, and `_f-…` of files. */
+  runIds(): string[] {
+    const directory = join(this.runRoot, ...(this.component ? [this.component] : []));
+    return list(directory).filter((id) => isContainerName(id) || id.startsWith('_f-'));
+  }
+
+  containerNames(): string[] {
+    return imageNames(this.containersDirectory).filter(isContainerName);
+  }
+
+  templateNames(): string[] {
+    return imageNames(this.templatesDirectory).filter(isTemplateName);
+  }
+}
+
+function imageNames(directory: string): string[] {
+  return list(directory)
+    .filter((file) => file.endsWith('.img'))
+    .map((file) => file.slice(0, -'.img'.length))
+    .sort();
+}
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
+
+/** Two ways to write one root must not make two of it. */
+function canonical(path: string): string {
+  const absolute = resolve(path);
+  try {
+    return realpathSync(absolute);
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) return absolute;
+    throw error;
+  }
+}
+
+/** FNV-1a, 32 bits, as 8 hexadecimal digits: enough to tell roots apart, and loading node:crypto costs 2 ms. */
+export function shortHash(text: string): string {
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(text)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  return hash.toString(16).padStart(8, '0');
+}
+
+/** Loop devices, mounts and namespaces are root's. Throws ERR_LOOPBOX_NOT_PERMITTED for anybody else. */
+export function requireRoot(): void {
+  if (process.geteuid?.() === 0) return;
+  throw new LoopboxError('ERR_LOOPBOX_NOT_PERMITTED', 'Cannot run "loopbox": it needs root', { hint: 'sudo loopbox …' });
+}

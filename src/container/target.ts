@@ -1,0 +1,90 @@
+import { lstatSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { explain, isSystemError, LoopboxError } from '../errors';
+import { type ImageFile, openImage } from '../image/image-file';
+import type { RunDirectory } from '../runtime/run-directory';
+import { checkContainerName } from './names';
+import { type Store, shortHash } from './store';
+
+/** What an argument names: a container of the store, or a container's file given by path. */
+export interface Target {
+  /** The id of its run directory, cgroups and log. */
+  id: string;
+  /** As messages and `ls` show it. */
+  label: string;
+  path: string;
+  /** Missing for a FILE. */
+  name?: string;
+  verbLockPath: string;
+  directory: RunDirectory;
+}
+
+/**
+ * Resolves NAME or FILE (whatever has a `/`) to what it names, without opening it.
+ * Throws ERR_LOOPBOX_NOT_FOUND where there is no such file, ERR_LOOPBOX_USAGE for a bad name.
+ */
+export function resolveTarget(store: Store, argument: string): Target {
+  if (argument.includes('/')) return fileTarget(store, resolve(argument));
+  checkContainerName(argument);
+  const target = namedTarget(store, argument);
+  fileIdentity(lstatSync, target.path, argument, 'loopbox ls');
+  return target;
+}
+
+/** A container of the store by a name that is known to be valid; its file need not exist. */
+export function namedTarget(store: Store, name: string): Target {
+  return {
+    id: name,
+    label: name,
+    name,
+    path: store.containerPath(name),
+    verbLockPath: store.verbLockPath(name),
+    directory: store.runDirectory(name),
+  };
+}
+
+/** The target of a FILE, which any path and any hard link to it leads to. */
+function fileTarget(store: Store, path: string): Target {
+  const { dev, ino } = fileIdentity(statSync, path, path);
+  return targetOfInode(store, path, dev, ino);
+}
+
+/** The target of a file that may have no name, shown as `path`. */
+export function targetOfInode(store: Store, path: string, device: bigint, inode: bigint): Target {
+  const id = `_f-${fileId(device, inode)}`;
+  return { id, label: path, path, verbLockPath: store.fileLockPath(id), directory: store.runDirectory(id) };
+}
+
+function fileId(device: bigint, inode: bigint): string {
+  const key = `${device}:${inode}`;
+  return (shortHash(key) + shortHash(`${key}#`)).slice(0, 12);
+}
+
+/** What lies in the store must be a file itself; a FILE may be named by a symbolic link. */
+function fileIdentity(stat: typeof statSync, path: string, label: string, hint?: string): { dev: bigint; ino: bigint } {
+  try {
+    const status = stat(path, { bigint: true });
+    if (status.isFile()) return status;
+  } catch (error) {
+    if (!isSystemError(error, 'ENOENT', 'ENOTDIR')) throw explain(error, `open "${label}"`);
+    throw new LoopboxError('ERR_LOOPBOX_NOT_FOUND', `Cannot open "${label}": it does not exist`, { path, hint, cause: error });
+  }
+  throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot open "${label}": it is not a regular file`, { path });
+}
+
+/** Opens what a target names. */
+export function openTarget(target: Target, options: { write?: boolean } = {}): Promise<ImageFile> {
+  return openImage(target.path, { ...options, label: target.label });
+}
+
+/** Refuses what never happens to a FILE given by path: no verb renames or removes it. */
+export function requireName(target: Target, verb: string): string {
+  if (target.name !== undefined) return target.name;
+  throw new LoopboxError(
+    'ERR_LOOPBOX_USAGE',
+    `Cannot ${verb} "${target.label}": it is a file given by path, not a container of the store`,
+    {
+      hint: `loopbox import ${target.label}`,
+    },
+  );
+}

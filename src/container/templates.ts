@@ -1,0 +1,188 @@
+import { open, rm } from 'node:fs/promises';
+import { explain, explaining, LoopboxError } from '../errors';
+import { openImage } from '../image/image-file';
+import { imageSize, makeFileSystem } from '../image/make-filesystem';
+import { type Config, defaultConfig, type Manifest } from '../image/manifest';
+import { NewFile, syncDirectory } from '../image/new-file';
+import { openTar } from '../image/read-tar';
+import { sealNewImage } from '../image/seal';
+import { hasExt4Magic } from '../image/superblock';
+import { extract } from '../mount/extract';
+import { cleanIdentity } from '../mount/identity';
+import type { WorkOptions } from '../progress';
+import { GiB } from '../units';
+import { newUuid } from '../uuid';
+import { applyConfigChange, type ConfigChange } from './config-input';
+import { fillDisk, takeAttachmentLock } from './disk';
+import { ownBytes } from './own-bytes';
+import { FileLock, takeVerbLock } from './locks';
+import { checkTemplateName } from './names';
+import { copyToNewImage, type ImageCopy } from './new-image';
+import { requireStopped } from './start';
+import type { Store } from './store';
+import { openTarget, resolveTarget } from './target';
+
+export interface TemplateImportOptions extends WorkOptions {
+  change: ConfigChange;
+  /** Bytes; 10 GiB for a tar, the image's own size for an image, rounded up to 128 MiB. */
+  sizeBytes?: number | undefined;
+}
+
+export interface TemplateInfo {
+  name: string;
+  path: string;
+  sizeBytes: number;
+  ownBytes: number;
+  created?: string;
+  state?: string;
+  config?: Config;
+  /** Why it can't be used, where that is so. */
+  problem?: string;
+}
+
+/**
+ * Imports a root file system as the sealed template NAME[:VERSION]: a tar (plain, gzip, xz, zstd; `-` is standard input) or a
+ * raw ext4 image. The template is there whole or not at all.
+ */
+export function importTemplate(store: Store, name: string, source: string, options: TemplateImportOptions): Promise<TemplateInfo> {
+  return explaining(`import template "${name}"`, () => makeTemplate(store, name, source, options));
+}
+
+async function makeTemplate(store: Store, name: string, source: string, options: TemplateImportOptions): Promise<TemplateInfo> {
+  checkTemplateName(name);
+  store.prepare();
+  await using _lock = await takeTemplateLock(store, name, options.signal);
+  requireFreeTemplate(store, name);
+  await using copy = (await isRawImage(source))
+    ? await copyRawImage(store, source, options)
+    : await fillFromTar(store, name, source, options);
+  options.signal?.throwIfAborted();
+  return await publishTemplate(store, name, copy, applyConfigChange(defaultConfig(), options.change));
+}
+
+/** Makes a sealed template of a stopped container, without the container's identity. Returns also what was cleaned. */
+export async function createTemplate(
+  store: Store,
+  name: string,
+  from: string,
+  options: WorkOptions,
+): Promise<TemplateInfo & { cleaned: string[] }> {
+  checkTemplateName(name);
+  store.prepare();
+  const target = resolveTarget(store, from);
+  await using _lock = await takeTemplateLock(store, name, options.signal);
+  requireFreeTemplate(store, name);
+  await using _verb = await takeVerbLock(target.verbLockPath, target.label, options.signal);
+  await requireStopped(store, target, 'make a template of');
+  await using image = await openTarget(target);
+  takeAttachmentLock(image, target.label, 'shared');
+  await using copy = await copyToNewImage(image, store.templatesDirectory, {
+    ...options,
+    label: name,
+    check: image.manifest === undefined,
+  });
+
+  const cleaned = await fillDisk({ fd: copy.file.fd, ...copy }, name, ({ mount }) => cleanIdentity(mount));
+  // The host name was the container's own; a container made from the template has its name for it.
+  const { hostname: _, ...config } = image.manifest?.config ?? defaultConfig();
+  return { ...(await publishTemplate(store, name, copy, config)), cleaned };
+}
+
+export async function listTemplates(store: Store): Promise<TemplateInfo[]> {
+  return Promise.all(store.templateNames().map((name) => describeTemplate(store, name)));
+}
+
+/** Throws ERR_LOOPBOX_NOT_FOUND for an unknown template. */
+export async function inspectTemplate(store: Store, name: string): Promise<TemplateInfo> {
+  requireTemplate(store, name);
+  return describeTemplate(store, name);
+}
+
+/** Removes a template. Containers made from it hold copies, or share blocks by reflink, and lose nothing. */
+export async function removeTemplate(store: Store, name: string): Promise<void> {
+  requireTemplate(store, name);
+  await using _lock = await takeTemplateLock(store, name);
+  await using _structure = await FileLock.take(store.structureLockPath, 'exclusive', 10_000);
+  await using file = await open(store.templatePath(name), 'r');
+  takeAttachmentLock({ fd: file.fd, path: store.templatePath(name) }, name);
+  await rm(store.templatePath(name));
+  await syncDirectory(store.templatesDirectory);
+}
+
+async function describeTemplate(store: Store, name: string): Promise<TemplateInfo> {
+  const path = store.templatePath(name);
+  try {
+    await using image = await openImage(path, { label: name });
+    const { manifest } = image;
+    return {
+      name,
+      path,
+      sizeBytes: image.sizeBytes,
+      ownBytes: await ownBytes(image.fd),
+      ...(manifest && { created: manifest.created, state: manifest.state, config: manifest.config }),
+      ...(!manifest?.sealed && { problem: 'it is not sealed' }),
+    };
+  } catch (error) {
+    if (!(error instanceof LoopboxError)) throw error;
+    return { name, path, sizeBytes: 0, ownBytes: 0, problem: error.message };
+  }
+}
+
+async function isRawImage(source: string): Promise<boolean> {
+  if (source === '-') return false;
+  try {
+    await using file = await open(source, 'r');
+    return await hasExt4Magic(file.fd);
+  } catch (error) {
+    throw explain(error, `open "${source}"`);
+  }
+}
+
+async function copyRawImage(store: Store, source: string, options: TemplateImportOptions): Promise<ImageCopy> {
+  await using image = await openImage(source, { label: source });
+  takeAttachmentLock(image, source, 'shared');
+  return await copyToNewImage(image, store.templatesDirectory, { ...options, label: source, check: true });
+}
+
+async function fillFromTar(store: Store, name: string, source: string, options: TemplateImportOptions): Promise<ImageCopy> {
+  const sizeBytes = imageSize(options.sizeBytes ?? 10 * GiB);
+  await using tar = await openTar(source, options);
+  const file = await NewFile.create(store.templatesDirectory);
+  try {
+    await makeFileSystem(file.fd, sizeBytes, options.signal);
+    await fillDisk({ fd: file.fd, sizeBytes, blockSize: 4096 }, name, ({ mount }) => extract(mount, tar.entries()));
+    return { file, sizeBytes, blockSize: 4096, how: 'copy', [Symbol.asyncDispose]: () => file.close() };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function publishTemplate(store: Store, name: string, copy: ImageCopy, config: Config): Promise<TemplateInfo> {
+  const manifest: Manifest = {
+    kind: 'image',
+    state: newUuid(),
+    name,
+    sizeBytes: copy.sizeBytes,
+    created: new Date().toISOString(),
+    config,
+  };
+  await sealNewImage(copy.file.fd, copy.sizeBytes, manifest);
+  await copy.file.publish(store.templatePath(name));
+  return describeTemplate(store, name);
+}
+
+function takeTemplateLock(store: Store, name: string, signal?: AbortSignal): Promise<FileLock> {
+  return takeVerbLock(store.verbLockPath(`template@${name}`), name, signal);
+}
+
+function requireTemplate(store: Store, name: string): void {
+  checkTemplateName(name);
+  if (store.templateNames().includes(name)) return;
+  throw new LoopboxError('ERR_LOOPBOX_NOT_FOUND', `Cannot open template "${name}": it does not exist`, { hint: 'loopbox template ls' });
+}
+
+function requireFreeTemplate(store: Store, name: string): void {
+  if (!store.templateNames().includes(name)) return;
+  throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot create template "${name}": it exists`, { hint: `loopbox template rm ${name}` });
+}

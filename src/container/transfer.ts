@@ -1,0 +1,115 @@
+import { rename } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import type { Writable } from 'node:stream';
+import { explain, explaining, isSystemError, LoopboxError } from '../errors';
+import { copyImage } from '../image/copy-image';
+import { type ImageFile, openImage, placeManifest, rescueImage } from '../image/image-file';
+import { defaultConfig, type Manifest } from '../image/manifest';
+import { NewFile, syncDirectory } from '../image/new-file';
+import { writeImageToStream } from '../image/stream-image';
+import type { WorkOptions } from '../progress';
+import { newUuid } from '../uuid';
+import { renewIdentity, requireFreeName } from './create';
+import { takeAttachmentLock } from './disk';
+import { takeVerbLock } from './locks';
+import { checkContainerName } from './names';
+import { copyToNewImage } from './new-image';
+import { requireStopped } from './start';
+import type { Store } from './store';
+import { openTarget, resolveTarget } from './target';
+
+export interface ExportOptions extends WorkOptions {
+  /** Replaces a file that is there; without it that is ERR_LOOPBOX_EXISTS. */
+  force?: boolean | undefined;
+}
+
+/**
+ * Copies a stopped container into one sparse file that is a container by itself, with ids of its own, or writes the same bytes
+ * to a stream. The file is there whole or not at all.
+ */
+export async function exportContainer(
+  store: Store,
+  argument: string,
+  destination: string | Writable,
+  options: ExportOptions = {},
+): Promise<{ path?: string; sizeBytes: number }> {
+  const target = resolveTarget(store, argument);
+  await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
+  await requireStopped(store, target, 'export');
+  await using image = await openTarget(target);
+  takeAttachmentLock(image, target.label, 'shared');
+  if (!image.manifest) {
+    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot export "${target.label}": it has no manifest`, {
+      hint: `loopbox import ${image.path}`,
+    });
+  }
+  const manifest: Manifest = { ...image.manifest, container: newUuid(), state: newUuid() };
+  if (typeof destination !== 'string') {
+    await writeImageToStream(image, manifest, destination, options);
+    return { sizeBytes: image.sizeBytes };
+  }
+  const path = resolve(destination);
+  await exportToFile(image, manifest, path, options);
+  return { path, sizeBytes: image.sizeBytes };
+}
+
+async function exportToFile(image: ImageFile, manifest: Manifest, path: string, options: ExportOptions): Promise<void> {
+  try {
+    await using file = await NewFile.create(dirname(path));
+    await copyImage(image.fd, file.fd, image.sizeBytes, options);
+    await placeManifest(file.fd, image.sizeBytes, manifest);
+    if (!options.force) return await file.publish(path);
+    const temporary = join(dirname(path), `.tmp-${newUuid()}`);
+    await file.publish(temporary);
+    await rename(temporary, path);
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    const hint = isSystemError(error, 'EEXIST') ? 'add --force to replace it' : undefined;
+    throw explain(error, `export to "${path}"`, { hint });
+  }
+}
+
+export interface ImportOptions extends WorkOptions {
+  name?: string | undefined;
+  /** Takes the file system with a default config where the manifest is lost. */
+  rescue?: boolean | undefined;
+}
+
+export interface Imported {
+  name: string;
+  path: string;
+  sizeBytes: number;
+}
+
+/** Copies a raw ext4 file, with or without a manifest, into the store as a container of its own. Whole or not at all. */
+export function importContainer(store: Store, source: string, options: ImportOptions): Promise<Imported> {
+  return explaining(`import "${source}"`, () => importFile(store, source, options));
+}
+
+async function importFile(store: Store, source: string, options: ImportOptions): Promise<Imported> {
+  const path = resolve(source);
+  await using image = await (options.rescue ? rescueImage : openImage)(path, { label: source });
+  takeAttachmentLock(image, source, 'shared');
+  const name = options.name ?? image.manifest?.name ?? basename(path).replace(/\.(img|ext4|raw)$/, '');
+  checkContainerName(name);
+  store.prepare();
+  await using _lock = await takeVerbLock(store.verbLockPath(name), name, options.signal);
+  requireFreeName(store, name);
+  await using copy = await copyToNewImage(image, store.containersDirectory, { ...options, label: source, check: true });
+
+  const config = image.manifest?.config ?? defaultConfig();
+  await renewIdentity(copy, name, config);
+  options.signal?.throwIfAborted();
+  await placeManifest(copy.file.fd, copy.sizeBytes, {
+    kind: 'image',
+    container: newUuid(),
+    state: newUuid(),
+    name,
+    sizeBytes: copy.sizeBytes,
+    created: new Date().toISOString(),
+    ...(image.manifest?.template && { template: image.manifest.template }),
+    config,
+  });
+  await copy.file.publish(store.containerPath(name));
+  return { name, path: store.containerPath(name), sizeBytes: copy.sizeBytes };
+}

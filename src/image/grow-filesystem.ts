@@ -1,0 +1,26 @@
+import { LoopboxError } from '../errors';
+import { run } from '../process';
+import { KiB } from '../units';
+import { setLength } from './file-io';
+import { readSuperblock } from './superblock';
+
+/**
+ * Grows the unmounted file system in a file that no one else knows to `sizeBytes` (a multiple of its block size). What lay behind the
+ * file system, old manifest slots included, is gone, and the file ends with the file system. CORRUPT where e2fsck finds damage.
+ */
+export async function growFileSystem(fd: number, sizeBytes: number, signal?: AbortSignal): Promise<void> {
+  const superblock = await readSuperblock(fd);
+  if (!superblock || superblock.sizeBytes > sizeBytes) throw new Error(`growFileSystem: can't grow to ${sizeBytes} bytes`);
+  await setLength(fd, superblock.sizeBytes);
+  await setLength(fd, sizeBytes);
+  if (superblock.sizeBytes === sizeBytes) return;
+  if (superblock.needsCheck || superblock.needsRecovery || superblock.hasErrors) await repair(fd, signal);
+  await run('resize2fs', ['/dev/fd/3', `${sizeBytes / KiB}K`], { fds: [fd], signal });
+}
+
+/** resize2fs insists on a full check of what was mounted since the last one; `-p` replays the journal and refuses real damage. */
+async function repair(fd: number, signal: AbortSignal | undefined): Promise<void> {
+  const { code, stdout, stderr } = await run('e2fsck', ['-f', '-p', '/dev/fd/3'], { fds: [fd], signal, okCodes: [0, 1, 4, 8, 12] });
+  if (code > 1)
+    throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot grow the file system: e2fsck found damage: ${(stdout || stderr).trim()}`);
+}

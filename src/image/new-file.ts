@@ -1,0 +1,49 @@
+import { constants } from 'node:fs';
+import { dirname } from 'node:path';
+import { native } from '../native';
+import { closeFile, openFile, syncFile } from './file-io';
+
+/** A file in the making, without a name: dropped, or after a crash, nothing of it is left. */
+export class NewFile implements AsyncDisposable {
+  #closed: Promise<void> | undefined;
+
+  private constructor(readonly fd: number) {}
+
+  /** In the directory that it shall be published in. EOPNOTSUPP where the file system knows no files without a name. */
+  static async create(directory: string): Promise<NewFile> {
+    return new NewFile(await native().openTemporary(directory));
+  }
+
+  /** Makes the file durable, then gives it its name, durably. EEXIST where the name is taken: nothing is ever replaced. */
+  async publish(path: string): Promise<void> {
+    await syncFile(this.fd);
+    await native().linkTemporary(this.fd, path);
+    await syncDirectory(dirname(path));
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= closeFile(this.fd);
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** Makes what was created, renamed or unlinked in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  const fd = await openFile(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await syncFile(fd);
+  } finally {
+    await closeFile(fd);
+  }
+}
+
+/** Renames without replacing anything, durably. EEXIST where the new name is taken. */
+export async function renameDurably(from: string, to: string): Promise<void> {
+  await native().renameNoReplace(from, to);
+  await syncDirectory(dirname(to));
+  if (dirname(from) !== dirname(to)) await syncDirectory(dirname(from));
+}
