@@ -25,8 +25,8 @@ async function runLogs([name = '']: string[], flags: LogsFlags, context: Context
     signal: context.signal,
   });
   for await (const line of lines) {
-    const { content, ...rest } = line;
-    if (context.format === 'json') context.print(JSON.stringify({ ...rest, text: content.toString() }));
-    else (line.stream === 'stderr' ? process.stderr : process.stdout).write(line.partial ? content : Buffer.concat([content, newline]));
+    if (context.format === 'json') context.print(JSON.stringify(line));
+    else
+      (line.stream === 'stderr' ? process.stderr : process.stdout).write(line.partial ? line.bytes : Buffer.concat([line.bytes, newline]));
   }
 }

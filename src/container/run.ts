@@ -1,4 +1,5 @@
 import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isSystemError, LoopboxError } from '../errors';
 import { copyImage } from '../image/copy-image';
 import { type ImageFile, openImage, placeManifest } from '../image/image-file';
@@ -8,6 +9,7 @@ import type { Warn, WorkOptions } from '../progress';
 import { type AttachClient, connectAttach } from '../runtime/attach';
 import type { LastRun, RunRecord } from '../runtime/run-directory';
 import { signalContainer } from '../runtime/signal-container';
+import { inspectRun } from '../runtime/status';
 import { newUuid } from '../uuid';
 import type { ConfigChange } from './config-input';
 import { createContainer } from './create';
@@ -106,11 +108,17 @@ async function runTarget(
     const last = await awaitEnd(target.directory);
     await attach?.ended;
     await watch?.close();
-    if (options.removeCommand) await removeAfterEnd(store, target);
+    if (options.removeCommand) await awaitRemoval(store, target);
     else await awaitFreeFile(target);
     return last;
   };
   return { name: target.label, record, signal: (name) => signalContainer(record, name), ended: followToEnd() };
+}
+
+/** The monitor's exit command removes what has ended; where the monitor was killed, we do. */
+async function awaitRemoval(store: Store, target: Target): Promise<void> {
+  for (let waited = 0; waited < 5000 && (await inspectRun(target.directory)).monitorAlive; waited += 10) await sleep(10);
+  await removeAfterEnd(store, target);
 }
 
 async function locked<T>(target: Target, signal: AbortSignal | undefined, body: () => Promise<T>): Promise<T> {
