@@ -1,10 +1,8 @@
-import { existsSync } from 'node:fs';
-import { reapRun } from '../runtime/reap';
 import { inspectRun } from '../runtime/status';
 import { type ContainerInfo, describeContainer } from './describe';
-import { FileLock } from './locks';
 import type { Store } from './store';
 import { namedTarget, resolveTarget, type Target } from './target';
+import { tidy } from './tidy';
 
 /** All containers of the store, and the files given by path that run now. Tidies up after runs that have ended or were killed. */
 export async function listContainers(store: Store): Promise<ContainerInfo[]> {
@@ -21,21 +19,6 @@ export async function listContainers(store: Store): Promise<ContainerInfo[]> {
 /** Describes each of `names`, in their order. Throws ERR_LOOPBOX_NOT_FOUND for the first that is not there. */
 export async function inspectContainers(store: Store, names: string[]): Promise<ContainerInfo[]> {
   return Promise.all(names.map((name) => describeContainer(resolveTarget(store, name))));
-}
-
-/**
- * Removes what an ended run left, where no command works on it now and the monitor has done its part. A run directory without a
- * container or file keeps nothing.
- */
-async function tidy(store: Store, target: Target): Promise<void> {
-  const state = await inspectRun(target.directory);
-  if (state.running || state.monitorAlive) return;
-  const orphaned = target.name === undefined ? state.record === undefined && state.last === undefined : !existsSync(target.path);
-  if (!orphaned && !target.directory.hasRemains()) return;
-  await using lock = await FileLock.take(target.verbLockPath, 'exclusive', 0);
-  if (!lock) return;
-  await reapRun(target.directory, store.runtime, { killMonitor: false });
-  if (orphaned) target.directory.remove();
 }
 
 /** The target of a run by its id: a container of the store, or a FILE, whose run directory says where it is. */

@@ -46,7 +46,7 @@ async function removeLocked(store: Store, target: Target): Promise<void> {
 
 /** Removes run directory, cgroups and log of a container that does not run. */
 async function forgetRun(store: Store, target: Target): Promise<void> {
-  await reapRun(target.directory, store.runtime, { killMonitor: false });
+  await reapRun(target.directory, store.runtime, { killMonitor: true });
   target.directory.remove();
   await removeLog(store.logPath(target.id));
 }

@@ -1,5 +1,4 @@
 import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { isSystemError, LoopboxError } from '../errors';
 import { copyImage } from '../image/copy-image';
 import { type ImageFile, openImage, placeManifest } from '../image/image-file';
@@ -9,7 +8,6 @@ import type { Warn, WorkOptions } from '../progress';
 import { type AttachClient, connectAttach } from '../runtime/attach';
 import type { LastRun, RunRecord } from '../runtime/run-directory';
 import { signalContainer } from '../runtime/signal-container';
-import { inspectRun } from '../runtime/status';
 import { newUuid } from '../uuid';
 import type { ConfigChange } from './config-input';
 import { createContainer } from './create';
@@ -17,9 +15,10 @@ import { takeAttachmentLock } from './disk';
 import { type FileLock, takeVerbLock } from './locks';
 import { removeAfterEnd } from './remove';
 import { type StartOptions, startImage, startLocked } from './start';
-import { awaitEnd, awaitFreeFile, watchEnd } from './stop';
+import { awaitEnd, awaitFreeFile, awaitMonitor, watchEnd } from './stop';
 import type { Store } from './store';
 import { namedTarget, openTarget, resolveTarget, type Target, targetOfInode } from './target';
+import { tidy } from './tidy';
 
 export interface RunOptions extends WorkOptions {
   warn: Warn;
@@ -108,17 +107,13 @@ async function runTarget(
     const last = await awaitEnd(target.directory);
     await attach?.ended;
     await watch?.close();
-    if (options.removeCommand) await awaitRemoval(store, target);
-    else await awaitFreeFile(target);
+    await awaitFreeFile(target);
+    await awaitMonitor(target.directory);
+    // With --rm the monitor's exit command has removed it; where the monitor was killed, we do.
+    await (options.removeCommand ? removeAfterEnd(store, target) : tidy(store, target));
     return last;
   };
   return { name: target.label, record, signal: (name) => signalContainer(record, name), ended: followToEnd() };
-}
-
-/** The monitor's exit command removes what has ended; where the monitor was killed, we do. */
-async function awaitRemoval(store: Store, target: Target): Promise<void> {
-  for (let waited = 0; waited < 5000 && (await inspectRun(target.directory)).monitorAlive; waited += 10) await sleep(10);
-  await removeAfterEnd(store, target);
 }
 
 async function locked<T>(target: Target, signal: AbortSignal | undefined, body: () => Promise<T>): Promise<T> {

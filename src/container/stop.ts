@@ -35,7 +35,7 @@ export async function stopLocked(store: Store, target: Target, options: StopOpti
       if (!(await hasEnded(target.directory, 10_000, options.signal))) throw stillThere(target, 'it does not die of SIGKILL');
     }
   }
-  await awaitFreeFile(target);
+  if (!(await awaitFreeFile(target))) throw stillThere(target, 'its file is still attached; a process outside holds its mount');
   await awaitMonitor(target.directory);
   await reapRun(target.directory, store.runtime, { killMonitor: true });
 }
@@ -96,22 +96,23 @@ async function hasEnded(directory: RunDirectory, timeoutMs: number, signal?: Abo
   return true;
 }
 
-/** The kernel unmounts and detaches after the last process has gone; from then on the file may be copied. */
-export async function awaitFreeFile(target: Target): Promise<void> {
+/** The kernel unmounts and detaches after the last process has gone; from then on the file may be copied. False after 10 s. */
+export async function awaitFreeFile(target: Target): Promise<boolean> {
   await using image = await openTarget(target).catch((error: unknown) => {
     // A file that was unlinked or damaged meanwhile has no one to wait for.
     if (error instanceof LoopboxError) return null;
     throw error;
   });
-  if (!image) return;
+  if (!image) return true;
   for (let waited = 0; !tryLock(image.fd, 'shared'); waited += pollMs) {
-    if (waited > 10_000) throw stillThere(target, 'its file is still attached; a process outside holds its mount');
+    if (waited > 10_000) return false;
     await sleep(pollMs);
   }
+  return true;
 }
 
 /** Lets the monitor write the log's end and the exit code; one that is stalled by its attach client is not waited for. */
-async function awaitMonitor(directory: RunDirectory): Promise<void> {
+export async function awaitMonitor(directory: RunDirectory): Promise<void> {
   for (let waited = 0; waited < 1000 && (await inspectRun(directory)).monitorAlive; waited += pollMs) await sleep(pollMs);
 }
 
