@@ -7,7 +7,7 @@ export async function replayJournal(fd: number, label: string, signal?: AbortSig
   if (result.code > 1) throw damaged(label, 'its journal can not be replayed', result);
 }
 
-/** `e2fsck -fn`: CORRUPT where the file system is not clean. Writes nothing; an unreplayed journal counts as damage. */
+/** `e2fsck -fn`: CORRUPT where the file system is not clean. Writes nothing, and leaves a journal that is not replayed out of account. */
 export async function checkFileSystem(fd: number, label: string, signal?: AbortSignal): Promise<void> {
   const result = await run('e2fsck', ['-f', '-n', '/dev/fd/3'], { fds: [fd], signal, okCodes: allCodes });
   if (result.code !== 0) throw damaged(label, 'its file system is damaged', result);

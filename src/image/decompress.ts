@@ -15,17 +15,11 @@ const chunkLength = 1024 * 1024;
  */
 export function decompress(bytes: Bytes, head: Buffer, label: string): Bytes {
   const content = identifyContent(head);
-  switch (content?.name) {
-    case 'gzip':
-      return throughGunzip(bytes, label);
-    // Node 20 has neither.
-    case 'xz':
-    case 'zstd':
-      return throughProgram(content.name, bytes, label);
-    default:
-      if (!content || content.kind === 'tar') return bytes;
-      throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot import "${label}": it is ${content.name}, not a tar archive`);
-  }
+  if (!content || content.kind === 'tar') return bytes;
+  if (content.name === 'gzip') return throughGunzip(bytes, label);
+  // Node 20 has neither.
+  if (content.name === 'xz' || content.name === 'zstd') return throughProgram(content.name, bytes, label);
+  throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot import "${label}": it is ${content.name}, not a tar archive`);
 }
 
 async function* throughGunzip(bytes: Bytes, label: string): AsyncGenerator<Buffer> {

@@ -2,8 +2,8 @@ import { LoopboxError } from '../errors';
 import { native } from '../native';
 import { MiB } from '../units';
 import { readAt } from './file-io';
-import { type ParsedManifest, manifestVersion, parseManifest } from './manifest';
-import { type Slot, decodeSlots, slotsLength } from './manifest-slots';
+import { manifestVersion, type ParsedManifest, parseManifest } from './manifest';
+import { decodeSlots, type Slot, slotsLength } from './manifest-slots';
 
 export interface FoundManifest extends ParsedManifest {
   slot: Slot;

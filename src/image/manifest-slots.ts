@@ -1,7 +1,7 @@
 import { LoopboxError } from '../errors';
 import { KiB } from '../units';
 import { crc32c } from './crc32c';
-import { type Manifest, formatManifest, manifestVersion } from './manifest';
+import { formatManifest, type Manifest, manifestVersion } from './manifest';
 
 /** The manifest's place: two slots, written in turn, so that a torn write leaves the older one. */
 export const slotsLength = 64 * KiB;

@@ -39,6 +39,7 @@ export interface Manifest {
   /** First start, ISO 8601. */
   started?: string;
   template?: { name: string; state: string };
+  /** The file's length, and the checksum of the superblock's bytes before ext4's own, when it was sealed. */
   sealed?: { lengthBytes: number; superblockCrc32c: number };
   config: Config;
   /** The file's minor version where it is newer than ours; its unknown keys are then kept, and written under that version. */
@@ -85,7 +86,7 @@ const config: Check<Config> = object(
 const manifest: Check<Manifest> = object(
   {
     kind: (value, key, context) => {
-      if (value === 'image') return value as 'image';
+      if (value === 'image') return 'image' as const;
       throw new LoopboxError(
         'ERR_LOOPBOX_NOT_SUPPORTED',
         `${context.action}: "${key}" is ${JSON.stringify(value)}, this version knows "image"`,

@@ -4,7 +4,7 @@ import { fileStatus, readAt, syncFile } from './file-io';
 import { type ImageFile, placeManifest, writeManifest } from './image-file';
 import type { Manifest } from './manifest';
 import { slotsLength } from './manifest-slots';
-import { setReadOnlyFeature, superblockLength, superblockOffset } from './superblock';
+import { setReadOnlyFeature, superblockChecksumOffset, superblockOffset } from './superblock';
 
 /** What a sealed file looked like: a rw mount, `e2fsck -fy` and `tune2fs` change it; a ro mount, `e2fsck -fn` and a copy do not. */
 type SealEvidence = NonNullable<Manifest['sealed']>;
@@ -46,6 +46,7 @@ export async function verifySeal(image: ImageFile): Promise<void> {
   });
 }
 
+/** Without ext4's own checksum at its end: a CRC over bytes and their CRC is the same for all bytes. */
 async function superblockChecksum(fd: number): Promise<number> {
-  return crc32c(await readAt(fd, superblockOffset, superblockLength));
+  return crc32c(await readAt(fd, superblockOffset, superblockChecksumOffset));
 }

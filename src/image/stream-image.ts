@@ -1,5 +1,4 @@
 import type { Writable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { native } from '../native';
 import type { WorkOptions } from '../progress';
 import { MiB } from '../units';
@@ -16,8 +15,29 @@ const zeroes = Buffer.alloc(chunkLength);
  * Rejects with the stream's own error (EPIPE where the reader has gone).
  */
 export async function writeImageToStream(image: ImageFile, manifest: Manifest, stream: Writable, options: WorkOptions = {}): Promise<void> {
-  const chunks = imageChunks(image, encodeSlots({ ...manifest, sizeBytes: image.sizeBytes }), options);
-  await pipeline(chunks, stream, { end: false, ...(options.signal && { signal: options.signal }) });
+  // Each error is that of a write, and comes as an event too, maybe later.
+  stream.on('error', () => {});
+  for await (const chunk of imageChunks(image, encodeSlots({ ...manifest, sizeBytes: image.sizeBytes }), options)) {
+    options.signal?.throwIfAborted();
+    await write(stream, chunk, options.signal);
+  }
+}
+
+/** One write; `pipeline` would wait for ever where an abort finds the reader asleep and the stream is to stay open. */
+function write(stream: Writable, chunk: Buffer, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (error?: unknown) => {
+      stream.off('error', settle).off('close', closed);
+      signal?.removeEventListener('abort', aborted);
+      if (error) reject(error);
+      else resolve();
+    };
+    const closed = () => settle(new Error('The stream was closed before all was written'));
+    const aborted = () => settle(signal?.reason);
+    stream.on('error', settle).on('close', closed);
+    signal?.addEventListener('abort', aborted);
+    stream.write(chunk, settle);
+  });
 }
 
 async function* imageChunks({ fd, sizeBytes, label }: ImageFile, slots: Buffer, { onProgress }: WorkOptions): AsyncGenerator<Buffer> {

@@ -5,6 +5,8 @@ import { readAt, writeAt } from './file-io';
 /** Where ext4's superblock lies in the image, and its length. */
 export const superblockOffset = 1024;
 export const superblockLength = 1024;
+/** Where in it ext4's checksum of what is before lies. */
+export const superblockChecksumOffset = 0x3fc;
 
 /** What ext4's primary superblock says. Source: linux/fs/ext4/ext4.h, struct ext4_super_block. */
 export interface Superblock {
@@ -34,7 +36,6 @@ const at = {
   blocksLow: 0x04,
   freeLow: 0x0c,
   logBlockSize: 0x18,
-  logClusterSize: 0x1c,
   blocksPerGroup: 0x20,
   mountTime: 0x2c,
   magic: 0x38,
@@ -45,7 +46,6 @@ const at = {
   uuid: 0x68,
   blocksHigh: 0x150,
   freeHigh: 0x158,
-  checksum: 0x3fc,
 };
 const magic = 0xef53;
 const stateValid = 0x1;
@@ -54,7 +54,6 @@ const incompatibleRecover = 0x4;
 const incompatibleJournalDevice = 0x8;
 const incompatible64Bit = 0x80;
 const incompatibleChecksumSeed = 0x2000;
-const readOnlyCompatibleBigalloc = 0x200;
 const readOnlyCompatibleMetadataChecksum = 0x400;
 const readOnlyCompatibleReadOnly = 0x1000;
 
@@ -68,14 +67,12 @@ export function parseSuperblock(bytes: Buffer): Superblock | undefined {
   const wide = (incompatible & incompatible64Bit) !== 0;
   const blocks = bytes.readUInt32LE(at.blocksLow) + (wide ? bytes.readUInt32LE(at.blocksHigh) * 2 ** 32 : 0);
   const free = bytes.readUInt32LE(at.freeLow) + (wide ? bytes.readUInt32LE(at.freeHigh) * 2 ** 32 : 0);
-  // bigalloc counts free space in clusters.
-  const clusterSize = readOnlyCompatible & readOnlyCompatibleBigalloc ? 1024 * 2 ** bytes.readUInt32LE(at.logClusterSize) : blockSize;
   const sizeBytes = blocks * blockSize;
   const state = bytes.readUInt16LE(at.state);
   return {
     blockSize,
     sizeBytes: Number.isSafeInteger(sizeBytes) ? sizeBytes : 0,
-    freeBytes: Math.min(free * clusterSize, sizeBytes),
+    freeBytes: Math.min(free * blockSize, sizeBytes),
     uuid: bytes.toString('hex', at.uuid, at.uuid + 16).replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-'),
     isExt4: (incompatible & incompatibleJournalDevice) === 0,
     needsRecovery: (incompatible & incompatibleRecover) !== 0,
@@ -83,7 +80,7 @@ export function parseSuperblock(bytes: Buffer): Superblock | undefined {
     hasErrors: (state & stateErrors) !== 0,
     needsCheck: (state & stateValid) === 0 || bytes.readUInt32LE(at.lastCheck) < bytes.readUInt32LE(at.mountTime),
     checksumsNeedUuid: hasChecksum(bytes) && (incompatible & incompatibleChecksumSeed) === 0,
-    checksumValid: !hasChecksum(bytes) || bytes.readUInt32LE(at.checksum) === checksumOf(bytes),
+    checksumValid: !hasChecksum(bytes) || bytes.readUInt32LE(superblockChecksumOffset) === checksumOf(bytes),
     groupSizeBytes: bytes.readUInt32LE(at.blocksPerGroup) * blockSize,
   };
 }
@@ -111,7 +108,7 @@ export async function setReadOnlyFeature(fd: number, on: boolean): Promise<void>
   if (superblock.readOnly === on) return;
   const features = bytes.readUInt32LE(at.readOnlyCompatible);
   bytes.writeUInt32LE((features ^ readOnlyCompatibleReadOnly) >>> 0, at.readOnlyCompatible);
-  if (hasChecksum(bytes)) bytes.writeUInt32LE(checksumOf(bytes), at.checksum);
+  if (hasChecksum(bytes)) bytes.writeUInt32LE(checksumOf(bytes), superblockChecksumOffset);
   await writeAt(fd, superblockOffset, bytes);
 }
 
@@ -120,5 +117,5 @@ function hasChecksum(bytes: Buffer): boolean {
 }
 
 function checksumOf(bytes: Buffer): number {
-  return ~crc32c(bytes.subarray(0, at.checksum)) >>> 0;
+  return ~crc32c(bytes.subarray(0, superblockChecksumOffset)) >>> 0;
 }

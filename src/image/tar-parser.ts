@@ -1,4 +1,4 @@
-import { type Extract, extract as createExtract } from 'tar-stream';
+import { extract as createExtract, type Extract } from 'tar-stream';
 import type { TarHeader } from './tar-entry';
 
 /** An archive's entry as tar-stream yields it; its content must be read, or drained by `resume`. */
