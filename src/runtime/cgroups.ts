@@ -1,0 +1,110 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LoopboxError } from '../errors';
+import {
+  killAtOnce,
+  killProcess,
+  listDirectories,
+  listProcesses,
+  makeCgroup,
+  moveProcess,
+  readProcesses,
+  removeEmpty,
+} from './cgroup-files';
+import { type Hierarchy, readHierarchies } from './cgroup-hierarchies';
+
+export { cgroupVersion } from './cgroup-hierarchies';
+
+/** Where the container itself lives, and where its monitor does, apart so that the one's limits never touch the other. */
+export type Part = 'container' | 'monitor';
+
+const pauseMs = 5;
+const patienceMs = 5000;
+
+/**
+ * A container's cgroups in every hierarchy, `name=systemd` and the version 2 tree included: nothing of a container may stay in its
+ * caller's, or would go with the caller's session. `parent` is a path below each hierarchy's root (`loopbox/ID`).
+ */
+export class ContainerCgroups {
+  readonly parent: string;
+  readonly hierarchies: Hierarchy[];
+
+  constructor(parent: string, hierarchies: Hierarchy[] = readHierarchies()) {
+    this.parent = parent;
+    this.hierarchies = hierarchies;
+  }
+
+  /** Makes the monitor's cgroups. The container's own are the OCI runtime's to make. */
+  create(): void {
+    for (const hierarchy of this.hierarchies) makeCgroup(hierarchy, join(this.parent, 'monitor'));
+  }
+
+  /** Moves a process with one thread, and whatever it forks from then on, to the monitor's cgroups. */
+  moveToMonitor(pid: number): void {
+    for (const hierarchy of this.hierarchies) moveProcess(this.#path(hierarchy, 'monitor'), pid);
+  }
+
+  isInMonitor(pid: number): boolean {
+    return this.hierarchies.some((hierarchy) => readProcesses(this.#path(hierarchy, 'monitor')).includes(pid));
+  }
+
+  /** cgroup.procs of the container's cgroup in a hierarchy that every OCI runtime uses. */
+  get processesFile(): string {
+    const find = (controller: string) => this.hierarchies.find(({ controllers }) => controllers.includes(controller));
+    const hierarchy = find('memory') ?? find('pids') ?? find('devices') ?? this.hierarchies[0];
+    if (!hierarchy) throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', 'Cannot use cgroups: none are mounted');
+    return join(this.#path(hierarchy, 'container'), 'cgroup.procs');
+  }
+
+  /** Whether memory limits can include swap. To be asked after `create`: version 2 does not tell it at the root. */
+  canLimitSwap(): boolean {
+    return this.hierarchies.some(
+      (hierarchy) =>
+        existsSync(join(hierarchy.mountPoint, 'memory.memsw.limit_in_bytes')) ||
+        existsSync(join(this.#path(hierarchy, 'monitor'), 'memory.swap.max')),
+    );
+  }
+
+  /** Kills all processes of a part but the calling one, and returns when they are gone. */
+  async kill(part: Part): Promise<void> {
+    const paths = this.hierarchies.map((hierarchy) => this.#path(hierarchy, part));
+    for (const deadline = Date.now() + patienceMs; ; await sleep(pauseMs)) {
+      for (const path of paths) killAtOnce(path);
+      const pids = new Set(paths.flatMap(listProcesses));
+      if (pids.size === 0) return;
+      for (const pid of pids) killProcess(pid);
+      if (Date.now() > deadline) throw stillInUse(this.parent, `processes ${[...pids].join(', ')} do not die of SIGKILL`);
+    }
+  }
+
+  /** Removes all cgroups of the container, and those above that are then empty. The calling process is moved out of them. */
+  async remove(): Promise<void> {
+    for (const hierarchy of this.hierarchies) {
+      if (!existsSync(join(hierarchy.mountPoint, this.parent))) continue;
+      const monitor = this.#path(hierarchy, 'monitor');
+      // The monitor's exit command runs in the monitor's cgroup.
+      if (readProcesses(monitor).includes(process.pid)) moveProcess(hierarchy.mountPoint, process.pid);
+      for (const part of ['container', 'monitor'] as const) await removeTree(this.#path(hierarchy, part));
+      for (let path = this.parent; path !== '.'; path = dirname(path)) {
+        if (!removeEmpty(join(hierarchy.mountPoint, path))) break;
+      }
+    }
+  }
+
+  #path(hierarchy: Hierarchy, part: Part): string {
+    return join(hierarchy.mountPoint, this.parent, part);
+  }
+}
+
+async function removeTree(cgroup: string): Promise<void> {
+  for (const child of listDirectories(cgroup)) await removeTree(join(cgroup, child));
+  // A process that has just ended may still count for a moment.
+  for (const deadline = Date.now() + patienceMs; !removeEmpty(cgroup); await sleep(pauseMs)) {
+    if (Date.now() > deadline) throw stillInUse(cgroup, 'processes are still in it');
+  }
+}
+
+function stillInUse(cgroup: string, state: string): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot remove the cgroup "${cgroup}": ${state}`);
+}

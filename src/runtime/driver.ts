@@ -1,0 +1,90 @@
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+import { LoopboxError } from '../errors';
+import { run } from '../process';
+import { findProgram } from './find-program';
+import type { OciResources } from './oci-config';
+import type { RunDirectory } from './run-directory';
+import { describeRuntimeFailure } from './runtime-messages';
+
+/** An OCI runtime (runc, crun, or another with their command line) at work on one container. */
+export class Driver {
+  /** Absolute path of the runtime. */
+  readonly program: string;
+  readonly #directory: RunDirectory;
+
+  /** Takes the runtime by name or path. Throws ERR_LOOPBOX_NOT_SUPPORTED where it is not installed. */
+  constructor(nameOrPath: string, directory: RunDirectory) {
+    this.program = findProgram(nameOrPath.includes('/') ? resolve(nameOrPath) : nameOrPath);
+    this.#directory = directory;
+  }
+
+  /** Arguments that come before the verb. */
+  get globalArguments(): string[] {
+    return ['--root', this.#directory.runtimeRoot];
+  }
+
+  /** Whether the runtime knows, or half knows, the container. */
+  hasState(): boolean {
+    return existsSync(join(this.#directory.runtimeRoot, this.#directory.id));
+  }
+
+  /** Lets the command of a created container begin. */
+  async start(signal?: AbortSignal): Promise<void> {
+    await this.#run(['start', this.#directory.id], 'start', signal);
+  }
+
+  get deleteArguments(): string[] {
+    return [...this.globalArguments, 'delete', '--force', this.#directory.id];
+  }
+
+  /** Kills what is left of the container and removes the runtime's state and the container's cgroups. Done where there is none. */
+  async delete(): Promise<void> {
+    await run(this.program, this.deleteArguments);
+  }
+
+  /** Changes limits of the running container, all in one step: the runtime knows in which order they fit. */
+  async update(resources: OciResources): Promise<void> {
+    const path = join(this.#directory.root, `update-${process.pid}.json`);
+    writeFileSync(path, JSON.stringify(resources), { mode: 0o600 });
+    try {
+      await this.#run(['update', '--resources', path, this.#directory.id], 'set the limits of');
+    } finally {
+      rmSync(path, { force: true });
+    }
+  }
+
+  /** Arguments that run another process in the container, with the caller's standard streams, to its end. */
+  execArguments(processFile: string, pidFile: string): string[] {
+    return [...this.globalArguments, 'exec', '--process', processFile, '--pid-file', pidFile, this.#directory.id];
+  }
+
+  async #run(args: string[], action: string, signal?: AbortSignal): Promise<void> {
+    const result = await run(this.program, [...this.globalArguments, ...args], { signal, okCodes: [...Array(256).keys()] });
+    if (result.code !== 0) throw describeRuntimeFailure(action, this.#directory.id, result.stderr || result.stdout);
+  }
+}
+
+export interface RuntimeInfo {
+  name: string;
+  path: string;
+  version: string;
+  /** Whether containers start with it unless told otherwise. */
+  default: boolean;
+}
+
+/** The OCI runtimes that are installed here. */
+export async function listRuntimes(defaultRuntime: string): Promise<RuntimeInfo[]> {
+  const found: RuntimeInfo[] = [];
+  for (const candidate of new Set([defaultRuntime, 'runc', 'crun'])) {
+    try {
+      const path = findProgram(candidate);
+      const { stdout } = await run(path, ['--version']);
+      const version = /version (\S+)/.exec(stdout)?.[1] ?? '';
+      found.push({ name: basename(candidate), path, version, default: candidate === defaultRuntime });
+    } catch (error) {
+      if (!(error instanceof LoopboxError)) throw error;
+    }
+  }
+  return found;
+}
