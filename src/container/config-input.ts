@@ -75,7 +75,7 @@ export function applyConfigChange(config: Config, change: ConfigChange): Config 
   return {
     ...config,
     ...rest,
-    limits: merge(config.limits, limits) as Limits,
+    limits: merge(config.limits, limits),
     environment: merge(config.environment, environment),
     labels: merge(config.labels, labels),
   };

@@ -4,7 +4,6 @@ import { explain, isSystemError, LoopboxError } from '../errors';
 import { formatSize, MiB, roundUp } from '../units';
 import { closeFile, openFile, readAt, setLength, syncData, writeAt } from './file-io';
 import { type FoundManifest, findManifest } from './find-manifest';
-import { identifyContent, identifyLength } from './identify-content';
 import type { Manifest } from './manifest';
 import { encodeSlot, encodeSlots, slotLength, slotsLength } from './manifest-slots';
 import { parseSuperblock, type Superblock, superblockLength, superblockOffset } from './superblock';
@@ -183,6 +182,7 @@ function manifestProblem(found: FoundManifest | undefined, superblock: Superbloc
 }
 
 async function notExt4(fd: number, label: string): Promise<LoopboxError> {
+  const { identifyContent, identifyLength } = await import('./identify-content');
   const content = identifyContent(await readAt(fd, 0, identifyLength));
   if (!content) return corrupt(label, 'it is not an ext4 image');
   return new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot open "${label}": it is ${content.name}, not an ext4 image`);

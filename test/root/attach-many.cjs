@@ -8,5 +8,5 @@ async function attach(name) {
   return { index, name };
 }
 
-Promise.all(process.argv.slice(2).map(attach)).then((attached) => console.log(JSON.stringify(attached)));
+void Promise.all(process.argv.slice(2).map(attach)).then((attached) => console.log(JSON.stringify(attached)));
 process.stdin.resume().on('end', () => process.exit());

@@ -124,7 +124,7 @@ it('gives 200 concurrent attaches from 4 processes a device each', async () => {
   expect(listLoops().filter((loop) => loop.backingFile.startsWith(directory))).toHaveLength(200);
 
   for (const child of children) child.stdin?.end();
-  await Promise.all(children.map((child) => child.exitCode ?? once(child, 'exit')));
+  await Promise.all(children.map(async (child) => child.exitCode ?? (await once(child, 'exit'))));
   await expect.poll(() => listLoops().filter((loop) => loop.backingFile.startsWith(directory)), { timeout: 5000 }).toEqual([]);
 });
 
