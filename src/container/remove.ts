@@ -48,5 +48,5 @@ async function removeLocked(store: Store, target: Target): Promise<void> {
 async function forgetRun(store: Store, target: Target): Promise<void> {
   await reapRun(target.directory, store.runtime, { killMonitor: true });
   target.directory.remove();
-  await removeLog(store.logPath(target.id));
+  removeLog(store.logPath(target.id));
 }

@@ -1,4 +1,16 @@
-import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, readSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isSystemError } from '../errors';
@@ -41,7 +53,7 @@ const newline = 0x0a;
  * only its own, so that of a log that is more than half full the older part is dropped here.
  */
 export function prepareLog(path: string): number {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makeLog(path);
   const size = sizeOf(path);
   if (size <= capBytes / 2) return capBytes - size;
   const content = readFileSync(path);
@@ -51,8 +63,26 @@ export function prepareLog(path: string): number {
   return capBytes / 2;
 }
 
-export async function removeLog(path: string): Promise<void> {
+/** Removes a log, and the directory of its store's logs with the last one. */
+export function removeLog(path: string): void {
   rmSync(path, { force: true });
+  try {
+    rmdirSync(dirname(path));
+  } catch (error) {
+    if (!isSystemError(error, 'ENOENT', 'ENOTEMPTY', 'EBUSY')) throw error;
+  }
+}
+
+/** Makes the log where it is missing, again where its directory goes in between with somebody else's last log. */
+function makeLog(path: string): void {
+  for (let attempt = 0; ; attempt++) {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    try {
+      return closeSync(openSync(path, 'a', 0o600));
+    } catch (error) {
+      if (attempt >= 100 || !isSystemError(error, 'ENOENT')) throw error;
+    }
+  }
 }
 
 export interface ReadLogsOptions {
