@@ -15,7 +15,7 @@ export function register(program: Command, context: Context): void {
   addConfigFlags(
     addVerb(program, 'create <name>', 'create a container from a template')
       .usage('[options] <name> [-- CMD…]')
-      .requiredOption('--template <name[:version]>', 'as `loopbox template ls -q` prints it')
+      .requiredOption('--template <name[:version]>', 'its template, as `loopbox template ls -q` prints it')
       .option('--size <size>', "size of its disk; the template's unless told")
       .option('--start', 'start it, too'),
   ).action(action(context, runCreate, printCreated));

@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { defaultRoot, defaultRunRoot, defaultRuntime } from '../container/store';
 
 export interface GlobalOptions {
   root?: string;
@@ -15,12 +16,12 @@ export const globalFlagsWithValue = ['--root', '--run-root', '--runtime', '--for
 /** Global flags may stand before the verb or after it, so every command has them. */
 export function addGlobalOptions(command: Command): Command {
   const options = [
-    new Option('--root <dir>', 'where containers and templates lie').env('LOOPBOX_ROOT'),
-    new Option('--run-root <dir>', 'where running containers keep their bundles').env('LOOPBOX_RUN_ROOT'),
-    new Option('--runtime <name|path>', 'the OCI runtime').env('LOOPBOX_RUNTIME'),
-    new Option('--format <format>', 'how results are printed').choices(['table', 'json']),
+    new Option('--root <dir>', `where containers and templates lie; ${defaultRoot} unless told`).env('LOOPBOX_ROOT'),
+    new Option('--run-root <dir>', `where running containers keep their bundles; ${defaultRunRoot} unless told`).env('LOOPBOX_RUN_ROOT'),
+    new Option('--runtime <name|path>', `the OCI runtime; ${defaultRuntime} unless told`).env('LOOPBOX_RUNTIME'),
+    new Option('--format <format>', 'how results are printed; as a table unless told').choices(['table', 'json']),
     new Option('-q, --quiet', 'print names only'),
-    new Option('--progress <mode>', 'how long work is shown').choices(['auto', 'plain', 'none']),
+    new Option('--progress <mode>', 'how the progress of long work is shown; auto: on a terminal').choices(['auto', 'plain', 'none']),
     new Option('--verbose', 'show causes and stacks of errors'),
   ];
   for (const option of options) command.addOption(option.helpGroup('Global options:'));

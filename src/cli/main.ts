@@ -16,6 +16,7 @@ export async function main(argv: string[]): Promise<number> {
   const program = new Command('loopbox');
   addGlobalOptions(program)
     .description('Containers that live in one ext4 image file each.')
+    .addHelpText('after', '\n<container> is a name in the store, or the file of a container: whatever has a "/" is a path.')
     .enablePositionalOptions()
     .exitOverride()
     .configureOutput({ outputError: () => {} })
@@ -70,10 +71,10 @@ function allCommands(command: Command): Command[] {
 }
 
 function usageError(error: CommanderError, verb: string | undefined): LoopboxError {
-  if (error.code === 'commander.help') return new LoopboxError('ERR_LOOPBOX_USAGE', 'Cannot run "loopbox": no verb given');
-  const text = error.message.replace(/^error: /, '').replace(/\n/g, ' ');
+  const isHelp = error.code === 'commander.help';
+  const text = isHelp ? 'no verb is given' : error.message.replace(/^error: /, '').replace(/\n/g, ' ');
   return new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "loopbox${verb ? ` ${verb}` : ''}": ${text}`, {
-    hint: verb && verb in verbs ? `loopbox ${verb} --help` : 'loopbox --help',
+    hint: isHelp ? undefined : verb && verb in verbs ? `loopbox ${verb} --help` : 'loopbox --help',
     cause: error,
   });
 }

@@ -6,6 +6,7 @@ import { isContainerName, isTemplateName } from './names';
 
 export const defaultRoot = '/var/lib/loopbox';
 export const defaultRunRoot = '/run/loopbox';
+export const defaultRuntime = 'runc';
 const logRoot = '/var/log/loopbox';
 
 export interface StoreOptions {
@@ -30,7 +31,7 @@ export class Store {
   constructor(options: StoreOptions = {}) {
     this.root = canonical(options.root ?? defaultRoot);
     this.runRoot = resolve(options.runRoot ?? defaultRunRoot);
-    this.runtime = options.runtime ?? 'runc';
+    this.runtime = options.runtime ?? defaultRuntime;
     this.containersDirectory = join(this.root, 'containers');
     this.templatesDirectory = join(this.root, 'templates');
     this.component = this.root === defaultRoot ? undefined : `_r-${shortHash(this.root)}`;
