@@ -5,7 +5,7 @@ import { defineConfig } from 'vitest/config';
 const minute = 60_000;
 
 // fs-ext is built for one major version of Node. scripts/check builds copies for the others that it runs the unit tests on.
-const fsExtCopy = join(import.meta.dirname, 'build/fs-ext', process.versions.modules);
+const fsExtCopy = join(import.meta.dirname, 'build/fs-ext', process.versions.modules, 'node_modules/fs-ext');
 
 /** Tests that make loop devices, mounts and containers: one after the other, and nothing of them may be left. */
 function serial(name: string, groupOrder: number) {
