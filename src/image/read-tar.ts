@@ -7,15 +7,15 @@ import { MiB, roundUp } from '../units';
 import { decompress } from './decompress';
 import { closeFile, fileStatus, openFile } from './file-io';
 import { parseTarEntry } from './tar-entry';
-import { type ArchiveEntry, TarParser } from './tar-parser';
+import { TarParser } from './tar-parser';
 
 /** What tar-stream does per chunk costs more than what it does per byte. */
 const readLength = MiB;
 /** A batch is what one call of the addon makes while the next is being parsed. */
 const batchBytes = 2 * MiB;
 const batchEntries = 500;
-/** The content of a large file is handed on in pieces of at least this. */
-const pieceBytes = MiB;
+/** The content of a large file is handed on in pieces of at least this: a chunk that was read is one by itself, and is not copied. */
+const pieceBytes = MiB / 4;
 /** Enough of the source to tell what it is. */
 const headLength = 512;
 
@@ -74,7 +74,7 @@ async function* readEntries(
   await using parser = new TarParser(archiveBytes(stream, label, options, totalBytes));
   const position: Position = { bytes: 0 };
   try {
-    yield* batches(readArchive(parser, label, position));
+    yield* readBatches(parser, label, position);
     if (position.entry === undefined) throw damaged(label, 'it holds no entries');
     if (!parser.isClosedAfter(position.bytes)) throw damaged(label, `it is cut short after entry "${position.entry}"`);
   } catch (error) {
@@ -118,56 +118,67 @@ async function firstBytes(source: AsyncGenerator<Buffer>): Promise<Buffer> {
   return head;
 }
 
-/** Each entry, large files in several pieces. */
-async function* readArchive(parser: TarParser, label: string, position: Position): AsyncGenerator<NativeEntry> {
+/** Each entry, large files in several pieces, batch by batch: one generator for all, as each costs a few µs per entry. */
+async function* readBatches(parser: TarParser, label: string, position: Position): AsyncGenerator<NativeEntry[]> {
+  let batch: NativeEntry[] = [];
+  let bytes = 0;
   for await (const source of parser.entries()) {
     const { name, size, byteOffset } = source.header;
     const entry = parseTarEntry(source.header, { label, global: parser.globalRecords });
-    if (entry.type === 'file' && size > 0) yield* withContent(entry, source);
-    else {
-      if (size > 0 && entry.type !== 'directory') throw damaged(label, `entry "${name}" has content and is no file`);
+    if (size === 0 || entry.type === 'directory') {
       source.resume();
-      yield entry;
-    }
+      batch.push(entry);
+    } else if (entry.type === 'file') {
+      const pieces = new Pieces(entry);
+      for await (const chunk of source) {
+        bytes += chunk.length;
+        const piece = pieces.add(chunk);
+        if (!piece) continue;
+        batch.push(piece);
+        if (bytes < batchBytes) continue;
+        yield batch;
+        batch = [];
+        bytes = 0;
+      }
+      batch.push(pieces.end());
+    } else throw damaged(label, `entry "${name}" has content and is no file`);
     position.entry = name;
     position.bytes = byteOffset + (entry.type === 'directory' ? 0 : roundUp(size, 512));
-  }
-}
-
-async function* withContent(entry: NativeEntry, source: ArchiveEntry): AsyncGenerator<NativeEntry> {
-  let chunks: Buffer[] = [];
-  let length = 0;
-  let append = false;
-  const piece = (): NativeEntry => ({
-    ...entry,
-    content: chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks),
-    ...(append && { append }),
-  });
-  for await (const chunk of source) {
-    if (length >= pieceBytes) {
-      yield piece();
-      chunks = [];
-      length = 0;
-      append = true;
-    }
-    chunks.push(chunk);
-    length += chunk.length;
-  }
-  yield piece();
-}
-
-async function* batches(entries: AsyncIterable<NativeEntry>): AsyncGenerator<NativeEntry[]> {
-  let batch: NativeEntry[] = [];
-  let bytes = 0;
-  for await (const entry of entries) {
-    batch.push(entry);
-    bytes += entry.content?.length ?? 0;
     if (batch.length < batchEntries && bytes < batchBytes) continue;
     yield batch;
     batch = [];
     bytes = 0;
   }
   if (batch.length > 0) yield batch;
+}
+
+/** A file's content as entries: the first makes the file, the others append to it. */
+class Pieces {
+  readonly #entry: NativeEntry;
+  #chunks: Buffer[] = [];
+  #length = 0;
+  #append = false;
+
+  constructor(entry: NativeEntry) {
+    this.#entry = entry;
+  }
+
+  /** Takes a chunk; returns what came before, where that is enough for a piece. */
+  add(chunk: Buffer): NativeEntry | undefined {
+    const piece = this.#length >= pieceBytes ? this.end() : undefined;
+    this.#chunks.push(chunk);
+    this.#length += chunk.length;
+    return piece;
+  }
+
+  end(): NativeEntry {
+    const content = this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks);
+    const piece = { ...this.#entry, content, ...(this.#append && { append: true }) };
+    this.#chunks = [];
+    this.#length = 0;
+    this.#append = true;
+    return piece;
+  }
 }
 
 /** Gives tar-stream's errors, which are told apart by their text only, our words. */

@@ -62,14 +62,15 @@ export function parseTarEntry(header: TarHeader, context: TarContext): NativeEnt
   const entry = new EntryErrors(header.name, context.label);
   // tar-stream merges global records only into entries that have their own.
   const name = checkedText(header.pax ? header.name : (pax.path ?? header.name), 'its name', entry);
+  const records = Object.keys(pax);
   for (const [prefix, what] of unkeepable) {
-    if (Object.keys(pax).some((key) => key.startsWith(prefix))) throw entry.notSupported(what);
+    if (records.some((record) => record.startsWith(prefix))) throw entry.notSupported(what);
   }
   const path = relativePath(name, entry);
   const type = entryType(header, name);
   if (!type) throw entry.notSupported('it is a sparse file of GNU tar, or of another type that only some tars know');
   if (path === '.' && type !== 'directory') throw entry.corrupt('only a directory can be the root');
-  const xattrs = extendedAttributes(pax, entry);
+  const xattrs = records.length > 0 ? extendedAttributes(pax, entry) : [];
   return {
     path,
     type,

@@ -2,7 +2,7 @@ import { extract as createExtract, type Extract } from 'tar-stream';
 import type { TarHeader } from './tar-entry';
 
 /** An archive's entry as tar-stream yields it; its content must be read, or drained by `resume`. */
-export type ArchiveEntry = AsyncIterable<Buffer> & { header: TarHeader; resume(): void };
+type ArchiveEntry = AsyncIterable<Buffer> & { header: TarHeader; resume(): void };
 
 /** tar-stream's parser, with what its types leave out. */
 type TarStream = Extract & {
