@@ -42,11 +42,11 @@ async function usageOf(target: Pick<Target, 'label' | 'path'> & { directory?: Ta
   try {
     await using image = await openImage(target.path, { label: target.label });
     const live = target.directory && (await usedWhileRunning(target.directory));
-    const { sizeBytes, freeBytes } = image.superblock;
+    const { sizeBytes, freeBytes, overheadBytes } = image.superblock;
     return {
       name: target.label,
       sizeBytes: image.sizeBytes,
-      usedBytes: live ?? sizeBytes - freeBytes,
+      usedBytes: live ?? Math.max(0, sizeBytes - freeBytes - overheadBytes),
       ownBytes: await ownBytes(image.fd),
     };
   } catch (error) {

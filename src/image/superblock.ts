@@ -15,6 +15,8 @@ export interface Superblock {
   sizeBytes: number;
   /** As of the last time the kernel wrote the superblock: exact after umount, roughly right while mounted. */
   freeBytes: number;
+  /** What ext4 keeps for itself (journal, inode tables): no part of the size that `df` shows inside. 0 where it is not written down. */
+  overheadBytes: number;
   uuid: string;
   /** False for a journal device: the one thing with ext4's magic that the kernel's ext4 does not mount. */
   isExt4: boolean;
@@ -36,6 +38,7 @@ const at = {
   blocksLow: 0x04,
   freeLow: 0x0c,
   logBlockSize: 0x18,
+  logClusterSize: 0x1c,
   blocksPerGroup: 0x20,
   mountTime: 0x2c,
   magic: 0x38,
@@ -46,6 +49,7 @@ const at = {
   uuid: 0x68,
   blocksHigh: 0x150,
   freeHigh: 0x158,
+  overhead: 0x248,
 };
 const magic = 0xef53;
 const stateValid = 0x1;
@@ -67,12 +71,15 @@ export function parseSuperblock(bytes: Buffer): Superblock | undefined {
   const wide = (incompatible & incompatible64Bit) !== 0;
   const blocks = bytes.readUInt32LE(at.blocksLow) + (wide ? bytes.readUInt32LE(at.blocksHigh) * 2 ** 32 : 0);
   const free = bytes.readUInt32LE(at.freeLow) + (wide ? bytes.readUInt32LE(at.freeHigh) * 2 ** 32 : 0);
+  // A cluster is a block where bigalloc is off.
+  const overhead = bytes.readUInt32LE(at.overhead) * 1024 * 2 ** bytes.readUInt32LE(at.logClusterSize);
   const sizeBytes = blocks * blockSize;
   const state = bytes.readUInt16LE(at.state);
   return {
     blockSize,
     sizeBytes: Number.isSafeInteger(sizeBytes) ? sizeBytes : 0,
     freeBytes: Math.min(free * blockSize, sizeBytes),
+    overheadBytes: Math.min(overhead, sizeBytes),
     uuid: bytes.toString('hex', at.uuid, at.uuid + 16).replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-'),
     isExt4: (incompatible & incompatibleJournalDevice) === 0,
     needsRecovery: (incompatible & incompatibleRecover) !== 0,

@@ -42,6 +42,7 @@ export function superblockBytes(fields: SuperblockFields = {}): Buffer {
   bytes.writeUInt32LE(Number(blocks >> 32n), 0x150);
   bytes.writeUInt32LE(100, 0x0c);
   bytes.writeUInt32LE(logBlockSize, 0x18);
+  bytes.writeUInt32LE(logBlockSize, 0x1c);
   bytes.writeUInt32LE(8 * (1024 << logBlockSize), 0x20);
   bytes.writeUInt16LE(0xef53, 0x38);
   bytes.writeUInt16LE(state, 0x3a);
@@ -49,6 +50,7 @@ export function superblockBytes(fields: SuperblockFields = {}): Buffer {
   bytes.writeUInt32LE(incompatible, 0x60);
   bytes.writeUInt32LE(readOnlyCompatible, 0x64);
   bytes.write('00112233445566778899aabbccddeeff', 0x68, 'hex');
+  bytes.writeUInt32LE(20, 0x248);
   bytes.writeUInt32LE(~crc32c(bytes.subarray(0, 0x3fc)) >>> 0, 0x3fc);
   return bytes;
 }

@@ -9,6 +9,7 @@ describe('parseSuperblock', () => {
       blockSize: 4096,
       sizeBytes: 2 * MiB,
       freeBytes: 400 * KiB,
+      overheadBytes: 80 * KiB,
       uuid: '00112233-4455-6677-8899-aabbccddeeff',
       checksumsNeedUuid: false,
       isExt4: true,
