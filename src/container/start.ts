@@ -68,8 +68,8 @@ export async function startImage(store: Store, target: Target, image: ImageFile,
   if (adoption?.newIdentity && !(await giveNewIdentity(disk.mount, { hostname })).hasNewUuid) {
     options.warn(`"${target.label}" keeps its file-system uuid: this kernel or its ext4 features can't change it`);
   }
-  if (adoption) await writeManifest(image, adoption.manifest);
   const { spec, stopSignal } = await containerSpec(disk.mount.tree, { ...config, hostname }, target.label, options.terminal ?? false);
+  if (adoption) await writeManifest(image, adoption.manifest);
   options.signal?.throwIfAborted();
 
   return await startRuntime({
