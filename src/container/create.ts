@@ -7,7 +7,7 @@ import type { WorkOptions } from '../progress';
 import { newUuid } from '../uuid';
 import { applyConfigChange, type ConfigChange } from './config-input';
 import { fillDisk, takeAttachmentLock } from './disk';
-import { FileLock, takeVerbLock } from './locks';
+import { takeVerbLock } from './locks';
 import { checkContainerName, checkTemplateName } from './names';
 import { copyToNewImage } from './new-image';
 import type { Store } from './store';
@@ -41,7 +41,6 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   store.prepare();
   await using _lock = await takeVerbLock(store.verbLockPath(name), name, options.signal);
   requireFreeName(store, name);
-  await using _structure = await FileLock.take(store.structureLockPath, 'shared', 10_000, options.signal);
   await using template = await openTemplate(store, options.template);
   await using copy = await copyToNewImage(template, store.containersDirectory, {
     ...options,

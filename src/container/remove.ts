@@ -35,7 +35,6 @@ export async function removeAfterEnd(store: Store, target: Target): Promise<void
 
 async function removeLocked(store: Store, target: Target): Promise<void> {
   await requireStopped(store, target, 'remove');
-  await using _structure = await FileLock.take(store.structureLockPath, 'exclusive', 10_000);
   // A damaged file is removed like any other, so it is not opened as an image.
   await using file = await open(target.path, 'r');
   takeAttachmentLock({ fd: file.fd, path: target.path }, target.label);

@@ -20,10 +20,9 @@ export async function renameContainer(store: Store, argument: string, newName: s
   checkContainerName(newName);
   const to = namedTarget(store, newName);
   await using _lock = await takeVerbLock(from.verbLockPath, from.label);
-  await using other = await FileLock.take(to.verbLockPath, 'exclusive', 0);
+  await using other = await FileLock.take(to.verbLockPath, 'exclusive', 500);
   if (!other) throw new LoopboxError('ERR_LOOPBOX_LOCKED', `Cannot rename "${from.label}": another command works on "${newName}"`);
   await requireStopped(store, from, 'rename');
-  await using _structure = await FileLock.take(store.structureLockPath, 'exclusive', 10_000);
   await using image = await openImage(from.path, { label: from.label, write: true });
   takeAttachmentLock(image, from.label);
   try {

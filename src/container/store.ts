@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, realpathSync } from 'node:fs';
+import { type Dirent, mkdirSync, readdirSync, realpathSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { isSystemError, LoopboxError } from '../errors';
 import { RunDirectory } from '../runtime/run-directory';
@@ -50,11 +50,6 @@ export class Store {
     return join(this.templatesDirectory, `${name}.img`);
   }
 
-  /** The lock for adding to (shared) or taking from (exclusive) what containers may depend on. */
-  get structureLockPath(): string {
-    return join(this.root, '.structure');
-  }
-
   verbLockPath(name: string): string {
     return join(this.root, '.locks', name);
   }
@@ -75,7 +70,9 @@ export class Store {
   /** Ids of all run directories of this root: names, and `_f-…` of files. */
   runIds(): string[] {
     const directory = join(this.runRoot, ...(this.component ? [this.component] : []));
-    return list(directory).filter((id) => isContainerName(id) || id.startsWith('_f-'));
+    return list(directory)
+      .map(({ name }) => name)
+      .filter((id) => isContainerName(id) || id.startsWith('_f-'));
   }
 
   containerNames(): string[] {
@@ -87,16 +84,17 @@ export class Store {
   }
 }
 
+/** What is called an image and is a file itself: a symbolic link in the store is none of its containers. */
 function imageNames(directory: string): string[] {
   return list(directory)
-    .filter((file) => file.endsWith('.img'))
-    .map((file) => file.slice(0, -'.img'.length))
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.img'))
+    .map(({ name }) => name.slice(0, -'.img'.length))
     .sort();
 }
 
-function list(directory: string): string[] {
+function list(directory: string): Dirent[] {
   try {
-    return readdirSync(directory);
+    return readdirSync(directory, { withFileTypes: true });
   } catch (error) {
     if (isSystemError(error, 'ENOENT')) return [];
     throw error;
