@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,15 +32,6 @@ void KeepOnly(std::array<int, 2> keep) {
   close_range(first, ~0U, 0);
 }
 
-bool WasStarted(int pipe) {
-  char byte;
-  ssize_t count;
-  do {
-    count = read(pipe, &byte, 1);
-  } while (count < 0 && errno == EINTR);
-  return count == 1;
-}
-
 /** Kills what is listed in a cgroup.procs file; returns whether there was anything. */
 bool KillListed(const std::string& path) {
   const std::unique_ptr<FILE, decltype(&fclose)> file(fopen(path.c_str(), "re"), fclose);
@@ -58,14 +50,36 @@ void KillAll(const std::string& processes_path) {
   for (int round = 0; round < 1000 && KillListed(processes_path); ++round) nanosleep(&pause, nullptr);
 }
 
+bool HasContent(const std::string& path) {
+  struct stat status;
+  return stat(path.c_str(), &status) == 0 && status.st_size > 0;
+}
+
+/** Waits for the starter's byte; returns false where the starter has died or given up. */
+bool AwaitStart(const OciArguments& arguments, int pipe, int creator) {
+  std::array<pollfd, 2> watched = {
+      {{.fd = pipe, .events = POLLIN, .revents = 0}, {.fd = creator, .events = POLLIN, .revents = 0}}};
+  for (;;) {
+    if (poll(watched.data(), watched.size(), -1) < 0) continue;
+    if (watched[0].revents) {
+      char byte;
+      return read(pipe, &byte, 1) == 1;
+    }
+    // A create that was killed may leave the container's first process behind, which waits for ever to be started and
+    // holds the pipe that conmon reads the reason of the failure from: conmon would never tell.
+    watched[1].fd = -1;
+    if (!HasContent(arguments.PidFile())) KillAll(arguments.processes);
+  }
+}
+
 [[noreturn]] void Guard(const OciArguments& arguments, int pipe, int creator) {
   setsid();
   prctl(PR_SET_NAME, "loopbox-guard");
   KeepOnly({pipe, creator});
-  if (WasStarted(pipe)) _exit(0);
+  if (AwaitStart(arguments, pipe, creator)) _exit(0);
 
-  // A create that is still at work would leave a container behind the delete. And a create that dies between the
-  // container's first process and its own record of it leaves one that delete knows nothing about.
+  // A create that is still at work would leave a container behind the delete. And one that dies between the container's
+  // first process and its own record of it leaves one that delete knows nothing about.
   syscall(SYS_pidfd_send_signal, creator, SIGKILL, nullptr, 0);
   pollfd end = {.fd = creator, .events = POLLIN, .revents = 0};
   while (poll(&end, 1, 10'000) < 0 && errno == EINTR) {

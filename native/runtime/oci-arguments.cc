@@ -13,6 +13,12 @@ bool OciArguments::IsCreate() const {
   return false;
 }
 
+std::string OciArguments::PidFile() const {
+  const auto& arguments = runtime_arguments;
+  const auto option = std::find(arguments.begin(), arguments.end(), "--pid-file");
+  return option == arguments.end() || option + 1 == arguments.end() ? "" : *(option + 1);
+}
+
 OciArguments ParseOciArguments(const std::vector<std::string>& arguments) {
   OciArguments parsed;
   const std::pair<const char*, std::string*> options[] = {

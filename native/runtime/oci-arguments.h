@@ -22,6 +22,9 @@ struct OciArguments {
 
   /** Whether the runtime is asked to create a container; any other verb needs no mount and no guardian. */
   bool IsCreate() const;
+
+  /** The file that the runtime writes last in a create that succeeds; empty where it was not asked to. */
+  std::string PidFile() const;
 };
 
 /** Throws std::invalid_argument that names what is missing or unknown. */

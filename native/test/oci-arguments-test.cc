@@ -31,16 +31,18 @@ bool IsRefused(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int main() {
-  const auto create =
-      ParseOciArguments(With({"--", "--root", "/run/x/runtime", "create", "--bundle", "/run/x", "web"}));
+  const auto create = ParseOciArguments(
+      With({"--", "--root", "/run/x/runtime", "create", "--bundle", "/run/x", "--pid-file", "/run/x/pid", "web"}));
   EXPECT(create.mount == "/proc/7/fd/20" && create.id == "web" && create.guardian == "/proc/7/fd/21");
-  EXPECT(create.runtime_arguments.size() == 6 && create.runtime_arguments[0] == "--root");
+  EXPECT(create.runtime_arguments.size() == 8 && create.runtime_arguments[0] == "--root");
   EXPECT(create.IsCreate());
+  EXPECT(create.PidFile() == "/run/x/pid");
 
   // A container, or a directory, may be called like the verb.
   EXPECT(!ParseOciArguments(With({"--", "--root", "create", "delete", "--force", "web"})).IsCreate());
   EXPECT(!ParseOciArguments(With({"--", "start", "create"})).IsCreate());
   EXPECT(ParseOciArguments(With({})).runtime_arguments.empty());
+  EXPECT(ParseOciArguments(With({"--", "create", "--pid-file"})).PidFile().empty());
 
   EXPECT(IsRefused(With({"--unknown", "x"})));
   EXPECT(IsRefused(With({"--id"})));

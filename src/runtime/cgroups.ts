@@ -81,11 +81,11 @@ export class ContainerCgroups {
   /** Removes all cgroups of the container, and those above that are then empty. The calling process is moved out of them. */
   async remove(): Promise<void> {
     for (const hierarchy of this.hierarchies) {
-      if (!existsSync(join(hierarchy.mountPoint, this.parent))) continue;
       const monitor = this.#path(hierarchy, 'monitor');
       // The monitor's exit command runs in the monitor's cgroup.
       if (readProcesses(monitor).includes(process.pid)) moveProcess(hierarchy.mountPoint, process.pid);
       for (const part of ['container', 'monitor'] as const) await removeTree(this.#path(hierarchy, part));
+      // Also where the container has none of its own: who was about to make them may have been killed.
       for (let path = this.parent; path !== '.'; path = dirname(path)) {
         if (!removeEmpty(join(hierarchy.mountPoint, path))) break;
       }

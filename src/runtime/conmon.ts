@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { LoopboxError } from '../errors';
@@ -20,20 +20,23 @@ export interface MonitorRequest {
   stdin: boolean;
 }
 
+/** How long after its last step a runtime may take to end. */
+const silenceMs = 2000;
+
 /**
  * conmon, which outlives its starter: it creates the container by way of the OCI runtime, holds its log and its terminal, and tells
  * how it ended. It waits with all of it until `release`, so that it can be moved to a cgroup of its own first.
  */
 export class Monitor {
   readonly #child: ChildProcess;
-  readonly #id: string;
+  readonly #directory: RunDirectory;
   readonly #output: Promise<string>;
   readonly #words: Promise<string>;
   readonly #forked: Promise<unknown>;
 
-  private constructor(child: ChildProcess, id: string) {
+  private constructor(child: ChildProcess, directory: RunDirectory) {
     this.#child = child;
-    this.#id = id;
+    this.#directory = directory;
     this.#forked = new Promise((resolve) => child.once('exit', resolve));
     // A monitor that was killed is seen by what it does not answer.
     for (const stream of child.stdio) stream?.on('error', () => {});
@@ -53,7 +56,7 @@ export class Monitor {
         stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', ...coverLeaks(5, nullFd)],
       });
       await once(child, 'spawn');
-      return new Monitor(child, directory.id);
+      return new Monitor(child, directory);
     } finally {
       closeSync(nullFd);
     }
@@ -68,18 +71,37 @@ export class Monitor {
     (this.#child.stdio[3] as Duplex).end('\0');
   }
 
-  /** The container's first process once it is created. Throws with the runtime's reason, or says that the monitor died. */
+  /** The container's first process once it is created. Throws with the runtime's reason, or says that there is none. */
   async created(): Promise<number> {
-    const line = (await this.#output).split('\n', 1)[0] ?? '';
-    const answer = line === '' ? {} : (JSON.parse(line) as { data?: number; message?: string });
+    const answer = await this.#answer();
     await this.#forked;
     if (answer.data !== undefined && answer.data > 0) return answer.data;
-    if (answer.message) throw describeRuntimeFailure('start', this.#id, answer.message);
+    if (answer.message) throw describeRuntimeFailure('start', this.#directory.id, answer.message);
     const words = (await this.#words).trim();
     throw new LoopboxError(
       'ERR_LOOPBOX_FAILED',
-      `Cannot start "${this.#id}": the monitor ended before the container was created${words && ` (${words})`}`,
+      `Cannot start "${this.#directory.id}": its monitor or runtime ended before it was created${words && ` (${words})`}`,
     );
+  }
+
+  /**
+   * A runtime that was killed just before its own end, with its container made, leaves conmon waiting for the end of a pipe that the
+   * container holds: conmon never answers then. (Killed earlier, it leaves to the guardian what has to die.)
+   */
+  async #answer(): Promise<{ data?: number; message?: string }> {
+    let timer: NodeJS.Timeout | undefined;
+    const silence = new Promise<string>((resolve) => {
+      timer = setInterval(() => {
+        const made = statSync(this.#directory.pidFile, { throwIfNoEntry: false });
+        if (made && Date.now() - made.mtimeMs > silenceMs) resolve('');
+      }, 200);
+    });
+    try {
+      const line = (await Promise.race([this.#output, silence])).split('\n', 1)[0] ?? '';
+      return line === '' ? {} : (JSON.parse(line) as { data?: number; message?: string });
+    } finally {
+      clearInterval(timer);
+    }
   }
 
   /** Lets go of the monitor, or kills it where it has not been released yet. */

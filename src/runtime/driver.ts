@@ -31,7 +31,12 @@ export class Driver {
 
   /** Lets the command of a created container begin. */
   async start(signal?: AbortSignal): Promise<void> {
-    await this.#run(['start', this.#directory.id], 'start', signal);
+    try {
+      await this.#run(['start', this.#directory.id], 'start', signal);
+    } catch (error) {
+      // The pipe that held the command back is gone where it was to be removed: the command has begun, ended, and been cleaned up behind.
+      if (!(error instanceof LoopboxError && /(remove|unlink)\b.*exec\.fifo.*no such file/i.test(error.message))) throw error;
+    }
   }
 
   get deleteArguments(): string[] {
