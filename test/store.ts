@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TestRunner } from 'vitest';
+import { Store } from '../src/container/store';
 import { busyboxTar } from './busybox-tar';
 import { type ExecuteOptions, type ExecuteResult, execute } from './execute';
 import { cleanUp, keepsTemporaryFiles, temporaryDirectory } from './temporary';
@@ -24,6 +25,11 @@ export class TestStore {
     const store = new TestStore(join(place, 'root'), join(place, 'run'));
     cleanUp(() => store.#clear());
     return store;
+  }
+
+  /** What the run directories, cgroups and logs of this store carry in their paths. */
+  get component(): string {
+    return new Store({ root: this.root }).component ?? '';
   }
 
   /** What the commands of this store find in their environment. */

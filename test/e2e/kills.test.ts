@@ -1,0 +1,179 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { type SeededRandom, seededRandom, soakCount } from '../counts';
+import { execute, lockIsFree, TestStore } from '../fixtures';
+import { heldByKernel, keptOnHost, processesOf } from '../remains';
+import { ambush, findVictims, kill, processesNow, type Victim } from '../victims';
+
+const count = soakCount(50);
+const minute = 60_000;
+let store: TestStore;
+let startMs: number;
+
+beforeAll(async () => {
+  store = await TestStore.create();
+  await store.importBusybox();
+  await store.done('create', 'c', '--template', 'busybox', '--', 'sleep', '1000');
+  const begun = performance.now();
+  await store.done('start', 'c');
+  startMs = performance.now() - begun;
+  await stop();
+});
+
+describe('a start whose', () => {
+  for (const victim of ['CLI', 'runc', 'loopbox-oci', 'guardian', 'init'] as const) {
+    it(
+      `${victim} is killed at any moment either runs, or the kernel lets go of all by itself within 2 s`,
+      async () => {
+        const random = seededRandom();
+        await killInRounds([victim], random, async () => {
+          await expect.poll(isSettled, { timeout: 2000, message: 'neither running nor gone' }).toBe(true);
+          await expectGoneOrStop();
+        });
+        await expectAllIsWell();
+      },
+      10 * minute,
+    );
+  }
+
+  it(
+    'conmon is killed at any moment either runs, or nothing of it is left after an ls',
+    async () => {
+      await killInRounds(['conmon'], seededRandom(), expectGoneOrStop);
+      await expectAllIsWell();
+    },
+    10 * minute,
+  );
+
+  for (const pair of [
+    ['CLI', 'conmon'],
+    ['CLI', 'guardian'],
+    ['CLI', 'runc'],
+    ['conmon', 'runc'],
+    ['conmon', 'init'],
+  ] as Victim[][]) {
+    it(
+      `${pair.join(' and ')} are killed together either runs, or nothing of it is left after an ls`,
+      async () => {
+        await killInRounds(pair, seededRandom(), expectGoneOrStop);
+        await expectAllIsWell();
+      },
+      10 * minute,
+    );
+  }
+});
+
+describe('a running container whose', () => {
+  it(
+    'init is killed leaves nothing attached within 2 s, and nothing at all after an ls',
+    async () => {
+      const random = seededRandom();
+      for (let round = 0; round < count; round++) {
+        await store.done('start', 'c');
+        await killOne('init', random);
+        await expect.poll(isFree, { timeout: 2000 }).toBe(true);
+        expect(await listed()).toMatchObject({ state: 'failed', reason: 'killed by signal 9', exitCode: 137 });
+        expect(keptOnHost(store)).toEqual([]);
+      }
+      await expectAllIsWell();
+    },
+    10 * minute,
+  );
+
+  it(
+    'conmon is killed goes on: ls says so, exec and stop work, and the next start is normal',
+    async () => {
+      const random = seededRandom();
+      for (let round = 0; round < count; round++) {
+        await store.done('start', 'c');
+        await killOne('conmon', random);
+        expect(await listed()).toMatchObject({ state: 'running', reason: 'monitor lost' });
+        expect(await store.loopbox(['exec', 'c', 'sh', '-c', 'echo alive; exit 7'])).toMatchObject({ code: 7, stdout: 'alive\n' });
+        await stop();
+        expect(await listed()).toMatchObject({ state: 'stopped' });
+        await store.done('start', 'c');
+        expect(await listed()).not.toHaveProperty('reason');
+        await stop();
+      }
+      await expectAllIsWell();
+    },
+    10 * minute,
+  );
+});
+
+/** Starts the container and kills the victims on the way, as often as asked; then `judge` sees what has become of it. */
+async function killInRounds(victims: Victim[], random: SeededRandom, judge: () => Promise<void>): Promise<void> {
+  // What lives only as long as the start would mostly be missed by later kills.
+  const isLasting = victims.every((victim) => victim === 'conmon' || victim === 'init');
+  const limitMs = isLasting ? 300 : Math.min(300, startMs);
+  for (let hits = 0, rounds = 0; hits < count; rounds++) {
+    const delayMs = random.below(limitMs);
+    if (rounds > 30 * count) throw new Error(`Only ${hits} of ${rounds} kills have hit`);
+    if (await killDuringStart(victims, delayMs, random.below(4))) hits++;
+    await judge().catch((error: unknown) => {
+      throw new Error(`After round ${rounds}, a kill of ${victims.join(' and ')} at ${delayMs} ms: ${String(error)}`, { cause: error });
+    });
+  }
+}
+
+/** Returns whether all victims were there to be killed. Whatever happens, the command that starts has ended then. */
+async function killDuringStart(victims: Victim[], delayMs: number, graceMs: number): Promise<boolean> {
+  const before = processesNow();
+  let isOver = false;
+  let hit: Promise<boolean> | undefined;
+  const onStart = ({ pid = 0 }) => {
+    hit = ambush(store, victims, { before, cliPid: pid, delayMs, graceMs, isOver: () => isOver });
+  };
+  const { code, stderr } = await store.loopbox(['start', 'c'], { onStart, timeoutMs: 30_000 });
+  isOver = true;
+  expect([0, 1, 137], stderr).toContain(code);
+  return (await hit) ?? false;
+}
+
+async function killOne(victim: Victim, random: SeededRandom): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, random.below(100)));
+  const [pid] = findVictims(store, victim);
+  expect(pid).toBeDefined();
+  expect(await kill(pid ?? 0)).toBe(true);
+}
+
+/** Whether the file's lock is free, and no process and no loop device is there. */
+async function isFree(): Promise<boolean> {
+  return heldByKernel(store).length === 0 && (await lockIsFree(store.imageOf('c')));
+}
+
+/** Whether nothing is left to change by itself: the container's command runs and whoever started it has gone, or all have gone. */
+async function isSettled(): Promise<boolean> {
+  const processes = processesOf(store);
+  const isRunning = processes.some(({ inContainer, name }) => inContainer && name === 'sleep');
+  const isStarting = processes.some(({ name }) => /^(runc|loopbox)/.test(name));
+  return isRunning ? !isStarting : await isFree();
+}
+
+async function listed(): Promise<Record<string, unknown>> {
+  const { code, stdout, stderr } = await store.loopbox(['ls', '--format', 'json'], { timeoutMs: 10_000 });
+  expect(code, stderr).toBe(0);
+  const [container] = JSON.parse(stdout) as Record<string, unknown>[];
+  expect(['created', 'running', 'stopped', 'failed']).toContain(container?.state);
+  return container ?? {};
+}
+
+async function expectGoneOrStop(): Promise<void> {
+  const { state } = await listed();
+  if (state === 'running') await stop();
+  expect(heldByKernel(store)).toEqual([]);
+  expect(keptOnHost(store)).toEqual([]);
+  expect(await lockIsFree(store.imageOf('c'))).toBe(true);
+}
+
+async function stop(): Promise<void> {
+  await store.done('stop', '-t', '0', 'c');
+}
+
+async function expectAllIsWell(): Promise<void> {
+  await store.done('start', 'c');
+  expect(await listed()).toMatchObject({ state: 'running' });
+  await store.done('exec', 'c', 'true');
+  await stop();
+  await expectGoneOrStop();
+  expect(await execute('e2fsck', ['-fn', store.imageOf('c')])).toMatchObject({ code: 0 });
+}
