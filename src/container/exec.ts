@@ -1,14 +1,12 @@
-import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { closeSync, constants, openSync } from 'node:fs';
 import { explain } from '../errors';
 import { findCommand } from '../mount/find-command';
 import { Tree } from '../mount/tree';
 import { lookUpUser } from '../mount/users';
 import { execInContainer } from '../runtime/exec';
 import { inspectRun } from '../runtime/status';
-import { notRunning } from './stop';
 import type { Store } from './store';
-import { resolveTarget } from './target';
+import { notRunning, resolveTarget } from './target';
 
 export interface ExecOptions {
   environment: Record<string, string>;
@@ -28,7 +26,7 @@ export async function execCommand(store: Store, argument: string, command: strin
   const target = resolveTarget(store, argument);
   const state = await inspectRun(target.directory);
   if (!state.running) throw notRunning(target, 'exec in');
-  await using root = await openContainerRoot(state.record.pid, target.label);
+  using root = openContainerRoot(state.record.pid, target.label);
   const tree = new Tree(root.fd);
   const defaults = target.directory.readConfig().process;
   const other = options.user === undefined ? undefined : await lookUpUser(tree, options.user);
@@ -57,9 +55,10 @@ async function findShell(tree: Tree): Promise<string> {
 }
 
 /** The root directory that the container's first process sees. */
-async function openContainerRoot(pid: number, label: string) {
+function openContainerRoot(pid: number, label: string): { fd: number } & Disposable {
   try {
-    return await open(`/proc/${pid}/root`, constants.O_RDONLY | constants.O_DIRECTORY);
+    const fd = openSync(`/proc/${pid}/root`, constants.O_RDONLY | constants.O_DIRECTORY);
+    return { fd, [Symbol.dispose]: () => closeSync(fd) };
   } catch (error) {
     throw explain(error, `exec in "${label}"`);
   }

@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LoopboxError } from '../errors';
 import { reapRun } from '../runtime/reap';
-import type { LastRun, RunDirectory } from '../runtime/run-directory';
+import type { LastRun, RunDirectory, RunRecord } from '../runtime/run-directory';
 import { signalContainer } from '../runtime/signal-container';
 import { inspectRun, type RunState } from '../runtime/status';
 import { FileLock, takeVerbLock, tryLock } from './locks';
 import { type StartOptions, startLocked } from './start';
 import type { Store } from './store';
-import { openTarget, resolveTarget, type Target } from './target';
+import { notRunning, openTarget, resolveTarget, type Target } from './target';
 
 export interface StopOptions {
   /** Seconds between the stop signal and KILL; 10 unless told. */
@@ -29,15 +29,24 @@ export async function stopLocked(store: Store, target: Target, options: StopOpti
   const state = await inspectRun(target.directory);
   if (state.running) {
     target.directory.markStopRequested();
-    await signalContainer(state.record, state.record.stopSignal);
+    await signalIfRunning(state.record, state.record.stopSignal);
     if (!(await hasEnded(target.directory, (options.timeoutSeconds ?? 10) * 1000, options.signal))) {
-      await signalContainer(state.record, 'SIGKILL');
+      await signalIfRunning(state.record, 'SIGKILL');
       if (!(await hasEnded(target.directory, 10_000, options.signal))) throw stillThere(target, 'it does not die of SIGKILL');
     }
   }
   if (!(await awaitFreeFile(target))) throw stillThere(target, 'its file is still attached; a process outside holds its mount');
-  await awaitMonitor(target.directory);
-  await reapRun(target.directory, store.runtime, { killMonitor: true });
+  // What removes itself (`run --rm`) does so as soon as we let go of the lock.
+  if (!state.record?.hasExitCommand) await reapRun(target.directory, store.runtime, { killMonitor: true });
+}
+
+/** The container may end by itself at any moment, which is what stopping is for. */
+async function signalIfRunning(record: RunRecord, signal: string): Promise<void> {
+  try {
+    await signalContainer(record, signal);
+  } catch (error) {
+    if (!(error instanceof LoopboxError && error.code === 'ERR_LOOPBOX_WRONG_STATE')) throw error;
+  }
 }
 
 /** Stops and starts again, with no other command in between. */
@@ -53,7 +62,7 @@ export async function killContainer(store: Store, argument: string, signal: stri
   const target = resolveTarget(store, argument);
   const state = await inspectRun(target.directory);
   if (!state.running) throw notRunning(target, 'kill');
-  if (/^(SIG)?KILL$|^9$/i.test(signal)) target.directory.markStopRequested();
+  if (/^((SIG)?(KILL|TERM)|9|15)$/i.test(signal)) target.directory.markStopRequested();
   await signalContainer(state.record, signal);
 }
 
@@ -118,10 +127,4 @@ export async function awaitMonitor(directory: RunDirectory): Promise<void> {
 
 function stillThere(target: Target, why: string): LoopboxError {
   return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot stop "${target.label}": ${why}`);
-}
-
-export function notRunning(target: Target, verb: string): LoopboxError {
-  return new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot ${verb} "${target.label}": it is not running`, {
-    hint: target.name ? `loopbox start ${target.name}` : `loopbox run ${target.path}`,
-  });
 }

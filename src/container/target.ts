@@ -88,3 +88,10 @@ export function requireName(target: Target, verb: string): string {
     },
   );
 }
+
+/** The error of a verb that wants a running container. */
+export function notRunning(target: Target, verb: string): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot ${verb} "${target.label}": it is not running`, {
+    hint: target.name ? `loopbox start ${target.name}` : `loopbox run ${target.path}`,
+  });
+}
