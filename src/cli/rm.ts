@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { targetOfRun } from '../container/list';
+import { targetOfRun } from '../container/target';
 import { removeAfterEnd, removeContainer } from '../container/remove';
 import type { Context } from './context';
 import { action, addVerb, forEachName, printNames } from './verb';

@@ -10,6 +10,8 @@ export type ContainerState = 'created' | 'running' | 'stopped' | 'failed';
 
 /** What `ls`, `ps` and `inspect` tell about a container. Sizes are bytes, times ISO 8601. */
 export interface ContainerInfo {
+  /** Of its run directory, cgroups and log: the name, or for a FILE one that no other file has. */
+  id: string;
   name: string;
   path: string;
   state: ContainerState;
@@ -37,6 +39,7 @@ export interface ContainerInfo {
 export async function describeContainer(target: Target): Promise<ContainerInfo> {
   const run = await inspectRun(target.directory);
   const base = {
+    id: target.id,
     name: target.label,
     path: target.path,
     busy: FileLock.isHeld(target.verbLockPath),

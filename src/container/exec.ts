@@ -3,10 +3,10 @@ import { explain } from '../errors';
 import { findCommand } from '../mount/find-command';
 import { Tree } from '../mount/tree';
 import { lookUpUser } from '../mount/users';
-import { execInContainer } from '../runtime/exec';
+import { execInContainer, type SendSignal } from '../runtime/exec';
 import { inspectRun } from '../runtime/status';
 import type { Store } from './store';
-import { notRunning, resolveTarget } from './target';
+import { notRunning, resolveRun } from './target';
 
 export interface ExecOptions {
   environment: Record<string, string>;
@@ -16,6 +16,8 @@ export interface ExecOptions {
   stdin: boolean;
   /** Kills the command when it aborts. */
   signal?: AbortSignal | undefined;
+  /** Called once the command is on its way, with what sends it a signal. */
+  onStart?: ((send: SendSignal) => void) | undefined;
 }
 
 /**
@@ -23,7 +25,7 @@ export interface ExecOptions {
  * (128+n where signal n ended it). Throws ERR_LOOPBOX_COMMAND_NOT_FOUND, ERR_LOOPBOX_NOT_EXECUTABLE, ERR_LOOPBOX_WRONG_STATE.
  */
 export async function execCommand(store: Store, argument: string, command: string[], options: ExecOptions): Promise<number> {
-  const target = resolveTarget(store, argument);
+  const target = resolveRun(store, argument);
   const state = await inspectRun(target.directory);
   if (!state.running) throw notRunning(target, 'exec in');
   using root = openContainerRoot(state.record.pid, target.label);
@@ -47,6 +49,7 @@ export async function execCommand(store: Store, argument: string, command: strin
     terminal: options.terminal,
     stdin: options.stdin,
     signal: options.signal,
+    onStart: options.onStart,
   });
 }
 

@@ -1,7 +1,7 @@
 import { inspectRun } from '../runtime/status';
 import { type ContainerInfo, describeContainer } from './describe';
 import type { Store } from './store';
-import { namedTarget, resolveTarget, type Target } from './target';
+import { namedTarget, resolveRun, targetOfRun } from './target';
 import { tidy } from './tidy';
 
 /** All containers of the store, and the files given by path that run now. Tidies up after runs that have ended or were killed. */
@@ -18,17 +18,5 @@ export async function listContainers(store: Store): Promise<ContainerInfo[]> {
 
 /** Describes each of `names`, in their order. Throws ERR_LOOPBOX_NOT_FOUND for the first that is not there. */
 export async function inspectContainers(store: Store, names: string[]): Promise<ContainerInfo[]> {
-  return Promise.all(names.map((name) => describeContainer(resolveTarget(store, name))));
-}
-
-/** The target of a run by its id: a container of the store, or a FILE, whose run directory says where it is. */
-export function targetOfRun(store: Store, id: string): Target {
-  return id.startsWith('_f-') ? fileTargetOfRun(store, id) : namedTarget(store, id);
-}
-
-function fileTargetOfRun(store: Store, id: string): Target {
-  const directory = store.runDirectory(id);
-  const record = directory.readRecord();
-  const label = record?.label ?? record?.file ?? id;
-  return { id, label, path: record?.file ?? label, verbLockPath: store.fileLockPath(id), directory };
+  return Promise.all(names.map((name) => describeContainer(resolveRun(store, name))));
 }

@@ -3,7 +3,7 @@ import { LoopboxError } from '../errors';
 import { type LogLine, readLogs } from '../runtime/logs';
 import { inspectRun } from '../runtime/status';
 import type { Store } from './store';
-import { resolveTarget } from './target';
+import { resolveRun } from './target';
 
 export interface LogOptions {
   /** Only the last lines; all unless told. */
@@ -15,7 +15,7 @@ export interface LogOptions {
 
 /** What the container's command has written, oldest first. Nothing where it never ran. */
 export async function* containerLogs(store: Store, argument: string, options: LogOptions): AsyncGenerator<LogLine> {
-  const target = resolveTarget(store, argument);
+  const target = resolveRun(store, argument);
   const path = store.logPath(target.id);
   if (!existsSync(path) && !options.follow) return;
   yield* readLogs(path, {

@@ -7,7 +7,7 @@ import { inspectRun, type RunState } from '../runtime/status';
 import { FileLock, takeVerbLock, tryLock } from './locks';
 import { type StartOptions, startLocked } from './start';
 import type { Store } from './store';
-import { notRunning, openTarget, resolveTarget, type Target } from './target';
+import { notRunning, openTarget, resolveRun, resolveTarget, type Target } from './target';
 
 export interface StopOptions {
   /** Seconds between the stop signal and KILL; 10 unless told. */
@@ -19,7 +19,7 @@ const pollMs = 15;
 
 /** Stops the container: its stop signal, KILL after the time-out. Stopping a stopped one is done. Returns when its file is free. */
 export async function stopContainer(store: Store, argument: string, options: StopOptions): Promise<void> {
-  const target = resolveTarget(store, argument);
+  const target = resolveRun(store, argument);
   await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
   await stopLocked(store, target, options);
 }
@@ -59,7 +59,7 @@ export async function restartContainer(store: Store, argument: string, options: 
 
 /** Sends a signal, by name or number, to the container's command. Throws ERR_LOOPBOX_WRONG_STATE where it does not run. */
 export async function killContainer(store: Store, argument: string, signal: string): Promise<void> {
-  const target = resolveTarget(store, argument);
+  const target = resolveRun(store, argument);
   const state = await inspectRun(target.directory);
   if (!state.running) throw notRunning(target, 'kill');
   if (/^((SIG)?(KILL|TERM)|9|15)$/i.test(signal)) target.directory.markStopRequested();
@@ -68,7 +68,7 @@ export async function killContainer(store: Store, argument: string, signal: stri
 
 /** Waits for the container's end and returns how it ended; at once where it does not run. */
 export async function waitForContainer(store: Store, argument: string, signal?: AbortSignal): Promise<LastRun | undefined> {
-  const target = resolveTarget(store, argument);
+  const target = resolveRun(store, argument);
   await using _watch = await watchEnd(target.directory);
   return await awaitEnd(target.directory, signal);
 }

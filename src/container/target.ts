@@ -2,6 +2,7 @@ import { lstatSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { type ImageFile, openImage } from '../image/image-file';
+import { isAlive } from '../runtime/processes';
 import type { RunDirectory } from '../runtime/run-directory';
 import { checkContainerName } from './names';
 import { type Store, shortHash } from './store';
@@ -31,6 +32,44 @@ export function resolveTarget(store: Store, argument: string): Target {
   return target;
 }
 
+/**
+ * As `resolveTarget`, for verbs about what runs: a FILE by whose path a throw-away copy runs stands for that run, and so does the id
+ * that `inspect` shows. Throws ERR_LOOPBOX_WRONG_STATE where several copies of the FILE run.
+ */
+export function resolveRun(store: Store, argument: string): Target {
+  if (store.runIds().includes(argument)) return targetOfRun(store, argument);
+  if (!argument.includes('/')) return resolveTarget(store, argument);
+  const path = resolve(argument);
+  const runs = store
+    .runIds()
+    .map((id) => targetOfRun(store, id))
+    .filter((target) => target.name === undefined && target.path === path && isRunning(target));
+  const own = runs.find(({ id }) => id === idOfFile(path));
+  if (runs.length <= 1 || own) return own ?? runs[0] ?? fileTarget(store, path);
+  throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot choose a run of "${path}": ${runs.length} copies of it run`, {
+    hint: `use an id: ${runs.map(({ id }) => id).join(', ')}`,
+  });
+}
+
+function isRunning({ directory }: Target): boolean {
+  const record = directory.readRecord();
+  return record !== undefined && isAlive({ pid: record.pid, start: record.pidStart });
+}
+
+/** The target of a run by its id: a container of the store, or a FILE, whose run directory says where it is. */
+export function targetOfRun(store: Store, id: string): Target {
+  if (!id.startsWith('_f-')) return namedTarget(store, id);
+  const directory = store.runDirectory(id);
+  const record = directory.readRecord();
+  return {
+    id,
+    label: record?.label ?? id,
+    path: record?.file ?? id,
+    verbLockPath: store.fileLockPath(id),
+    directory,
+  };
+}
+
 /** A container of the store by a name that is known to be valid; its file need not exist. */
 export function namedTarget(store: Store, name: string): Target {
   return {
@@ -51,13 +90,19 @@ function fileTarget(store: Store, path: string): Target {
 
 /** The target of a file that may have no name, shown as `path`. */
 export function targetOfInode(store: Store, path: string, device: bigint, inode: bigint): Target {
-  const id = `_f-${fileId(device, inode)}`;
+  const id = fileId(device, inode);
   return { id, label: path, path, verbLockPath: store.fileLockPath(id), directory: store.runDirectory(id) };
+}
+
+/** The id of the file that a path leads to now, if there is one. */
+function idOfFile(path: string): string | undefined {
+  const status = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return status && fileId(status.dev, status.ino);
 }
 
 function fileId(device: bigint, inode: bigint): string {
   const key = `${device}:${inode}`;
-  return (shortHash(key) + shortHash(`${key}#`)).slice(0, 12);
+  return `_f-${(shortHash(key) + shortHash(`#${key}`)).slice(0, 12)}`;
 }
 
 /** What lies in the store must be a file itself; a FILE may be named by a symbolic link. */

@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { explain, explaining, LoopboxError } from '../errors';
 import { openImage } from '../image/image-file';
@@ -102,7 +103,6 @@ export async function inspectTemplate(store: Store, name: string): Promise<Templ
 export async function removeTemplate(store: Store, name: string): Promise<void> {
   requireTemplate(store, name);
   await using _lock = await takeTemplateLock(store, name);
-  await using _structure = await FileLock.take(store.structureLockPath, 'exclusive', 10_000);
   await using file = await open(store.templatePath(name), 'r');
   takeAttachmentLock({ fd: file.fd, path: store.templatePath(name) }, name);
   await rm(store.templatePath(name));
@@ -131,8 +131,9 @@ async function describeTemplate(store: Store, name: string): Promise<TemplateInf
 async function isRawImage(source: string): Promise<boolean> {
   if (source === '-') return false;
   try {
-    await using file = await open(source, 'r');
-    return await hasExt4Magic(file.fd);
+    // Never wait for a fifo's writer.
+    await using file = await open(source, constants.O_RDONLY | constants.O_NONBLOCK);
+    return (await file.stat()).isFile() && (await hasExt4Magic(file.fd));
   } catch (error) {
     throw explain(error, `open "${source}"`);
   }
