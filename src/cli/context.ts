@@ -1,11 +1,13 @@
 import type { Command } from 'commander';
 import { requireRoot, Store } from '../container/store';
 import type { ProgressEvent, WorkOptions } from '../progress';
+import { printable } from '../printable';
 import { type GlobalOptions, globalOptions } from './global-options';
 import { ProgressPrinter } from './progress-printer';
 
 const signalNumbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 type StopSignal = keyof typeof signalNumbers;
+const commandSignals = ['SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
 
 /** Why long work was stopped: a signal, which decides the exit code. */
 export class Cancelled extends Error {
@@ -29,17 +31,12 @@ export class Context {
   #store: Store | undefined;
   #printer: ProgressPrinter | undefined;
   readonly #abort = new AbortController();
-  #onSignal: (signal: StopSignal) => void = (signal) => this.#abort.abort(new Cancelled(signal));
-  readonly #listener = (signal: NodeJS.Signals) => this.#onSignal(signal as StopSignal);
+  #onSignal = (signal: NodeJS.Signals) => this.#abort.abort(new Cancelled(signal as StopSignal));
+  readonly #listener = (signal: NodeJS.Signals) => this.#onSignal(signal);
 
   constructor(command: string[] | undefined) {
     this.command = command;
     for (const signal of Object.keys(signalNumbers)) process.on(signal, this.#listener);
-    // A reader that has seen enough (head, a pager) is no failure.
-    process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE') process.exit(0);
-      throw error;
-    });
   }
 
   /** Takes the global flags of the command that is called. Done before its action. */
@@ -67,13 +64,19 @@ export class Context {
     return this.global.format ?? 'table';
   }
 
-  /** From here on SIGINT, SIGTERM and SIGHUP are passed on instead of ending our work. */
-  forwardSignals(onSignal: (signal: StopSignal) => void): void {
+  /** From here on signals are passed on instead of ending our work, also those that a command may have a use of its own for. */
+  forwardSignals(onSignal: (signal: NodeJS.Signals) => void): void {
+    for (const signal of commandSignals) process.on(signal, this.#listener);
     this.#onSignal = onSignal;
   }
 
-  print(text: string): void {
+  /** Takes the line of the progress away before something else is printed. */
+  clearProgress(): void {
     this.#printer?.clear();
+  }
+
+  print(text: string): void {
+    this.clearProgress();
     process.stdout.write(`${text}\n`);
   }
 
@@ -82,12 +85,12 @@ export class Context {
   }
 
   readonly warn = (message: string): void => {
-    this.#printer?.clear();
-    process.stderr.write(`warning: ${message}\n`);
+    this.clearProgress();
+    process.stderr.write(`warning: ${printable(message)}\n`);
   };
 
   close(): void {
-    this.#printer?.clear();
-    for (const signal of Object.keys(signalNumbers)) process.off(signal, this.#listener);
+    this.clearProgress();
+    for (const signal of [...Object.keys(signalNumbers), ...commandSignals]) process.off(signal, this.#listener);
   }
 }

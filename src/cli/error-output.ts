@@ -1,4 +1,5 @@
 import { LoopboxError } from '../errors';
+import { printable } from '../printable';
 import { Cancelled, type Context } from './context';
 
 /** Prints a failure on stderr: a known one as message and hint, an unknown one with its stack. */
@@ -14,8 +15,8 @@ export function printError(error: unknown, context: Context): void {
     process.stderr.write(`${JSON.stringify({ error: { code, message, hint } })}\n`);
     return;
   }
-  process.stderr.write(known ? `loopbox: ${error.message}\n` : `${stackOf(error)}\n`);
-  if (known && error.hint) process.stderr.write(`hint: ${error.hint}\n`);
+  process.stderr.write(known ? `loopbox: ${printable(error.message)}\n` : `${stackOf(error)}\n`);
+  if (known && error.hint) process.stderr.write(`hint: ${printable(error.hint)}\n`);
   if (known && context.global.verbose) process.stderr.write(`${stackOf(error)}\n`);
 }
 

@@ -13,6 +13,7 @@ export async function main(argv: string[]): Promise<number> {
   const { before, command } = splitCommand(argv);
   const name = verbOf(before);
   const context = new Context(command);
+  endWithOutput(context);
   const program = new Command('loopbox');
   addGlobalOptions(program)
     .description('Containers that live in one ext4 image file each.')
@@ -40,6 +41,18 @@ export async function main(argv: string[]): Promise<number> {
   } finally {
     context.close();
   }
+}
+
+/** A reader that has seen enough (head, a pager) is no failure; a result that can't be written is. */
+function endWithOutput(context: Context): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    const failure = explain(error, 'write to standard output');
+    printError(failure, context);
+    process.exit(exitCodeFor(failure, context));
+  });
+  // Work is not given up for want of somebody to tell.
+  process.stderr.on('error', () => {});
 }
 
 async function printVersion(): Promise<number> {

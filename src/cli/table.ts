@@ -1,6 +1,8 @@
+import { printable } from '../printable';
+
 /** Columns under headings, two spaces apart; a column whose cells are all numbers or sizes is right-aligned. */
 export function table(headings: string[], rows: string[][]): string {
-  const all = [headings, ...rows];
+  const all = [headings, ...rows.map((row) => row.map(printable))];
   const widths = headings.map((_, column) => Math.max(...all.map((row) => (row[column] ?? '').length)));
   const isRight = headings.map(
     (_, column) => rows.length > 0 && rows.every((row) => /^(-|[\d.]+( [KMGTP]?i?B)?)$/.test(row[column] ?? '')),
@@ -19,5 +21,5 @@ export function table(headings: string[], rows: string[][]): string {
 export function keyValues(pairs: [string, string | null | undefined][]): string {
   const present = pairs.filter(([, value]) => value);
   const width = Math.max(...present.map(([key]) => key.length)) + 1;
-  return present.map(([key, value]) => `${`${key}:`.padEnd(width)} ${value}`).join('\n');
+  return present.map(([key, value]) => `${`${key}:`.padEnd(width)} ${printable(value ?? '')}`).join('\n');
 }

@@ -1,7 +1,8 @@
-import { createReadStream } from 'node:fs';
+import { constants, createReadStream } from 'node:fs';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import type { NativeEntry } from '../native';
+import { shortName } from '../printable';
 import type { WorkOptions } from '../progress';
 import { MiB, roundUp } from '../units';
 import { decompress } from './decompress';
@@ -35,19 +36,26 @@ export async function openTar(path: string, options: WorkOptions = {}): Promise<
   if (path === '-') return tarSource(process.stdin, 'standard input', options);
   let fd: number | undefined;
   try {
-    fd = await openFile(path, 'r');
+    // Never wait for a fifo's writer: Ctrl-C could not end that.
+    fd = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const status = await fileStatus(fd);
-    if (status.isDirectory()) {
-      throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot import "${path}": it is a directory`, {
-        path,
-        hint: `tar -C ${path} -c . and import that`,
-      });
-    }
-    return tarSource(createReadStream(path, { fd, highWaterMark: readLength }), path, options, status.isFile() ? status.size : undefined);
+    if (!status.isFile()) throw notRegular(path, status.isDirectory());
+    return tarSource(createReadStream(path, { fd, highWaterMark: readLength }), path, options, status.size);
   } catch (error) {
     if (fd !== undefined) await closeFile(fd);
     throw explain(error, `open "${path}"`, { path });
   }
+}
+
+function notRegular(path: string, isDirectory: boolean): LoopboxError {
+  return new LoopboxError(
+    'ERR_LOOPBOX_NOT_SUPPORTED',
+    `Cannot import "${path}": it is ${isDirectory ? 'a directory' : 'not a regular file'}`,
+    {
+      path,
+      hint: isDirectory ? `tar -C ${path} -c . | loopbox template import NAME -` : `loopbox template import NAME - < ${path}`,
+    },
+  );
 }
 
 /** The archive that a stream brings; `label` is what messages call it. */
@@ -141,8 +149,8 @@ async function* readBatches(parser: TarParser, label: string, position: Position
         bytes = 0;
       }
       batch.push(pieces.end());
-    } else throw damaged(label, `entry "${name}" has content and is no file`);
-    position.entry = name;
+    } else throw damaged(label, `entry "${shortName(name)}" has content and is no file`);
+    position.entry = shortName(name);
     position.bytes = byteOffset + (entry.type === 'directory' ? 0 : roundUp(size, 512));
     if (batch.length < batchEntries && bytes < batchBytes) continue;
     yield batch;

@@ -1,5 +1,6 @@
 import { LoopboxError } from '../errors';
 import type { NativeEntry } from '../native';
+import { shortName } from '../printable';
 
 /** A header as tar-stream decodes it (its own types leave out half of that); numbers are NaN or null where they were none. */
 export interface TarHeader {
@@ -30,7 +31,8 @@ export interface TarContext {
 /** What tar-stream puts where text was not UTF-8: the bytes are lost. */
 const replacementCharacter = '\ufffd';
 const maxId = 0xfffffffe;
-const int64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n };
+/** From where ext4's times begin, in 1901, to where nanoseconds in 64 bits end, in 2262. */
+const times = { minNs: -(2n ** 31n) * 1_000_000_000n, maxNs: 2n ** 63n - 1n };
 
 const types: Partial<Record<string, NativeEntry['type']>> = {
   file: 'file',
@@ -59,7 +61,7 @@ const unkeepable: [prefix: string, what: string][] = [
  */
 export function parseTarEntry(header: TarHeader, context: TarContext): NativeEntry {
   const pax: Record<string, string> = { ...context.global, ...header.pax };
-  const entry = new EntryErrors(header.name, context.label);
+  const entry = new EntryErrors(shortName(header.name), context.label);
   // tar-stream merges global records only into entries that have their own.
   const name = checkedText(header.pax ? header.name : (pax.path ?? header.name), 'its name', entry);
   const records = Object.keys(pax);
@@ -139,7 +141,8 @@ function checkedNumber(value: unknown, what: string, max: number, entry: EntryEr
 
 function modificationTime(header: TarHeader, pax: Record<string, string>, entry: EntryErrors): bigint {
   const ns = pax.mtime === undefined ? headerTime(header) : paxTime(pax.mtime);
-  if (ns === undefined || ns < int64.min || ns > int64.max) throw entry.corrupt('its time is no number that Linux knows');
+  if (ns === undefined) throw entry.corrupt('its time is not a number');
+  if (ns < times.minNs || ns > times.maxNs) throw entry.notSupported('its time is before 1901 or after 2262');
   return ns;
 }
 

@@ -1,5 +1,7 @@
-import { explain } from '../errors';
+import { describeErrno, type ErrorCode, explain, isSystemError, LoopboxError, type SystemError } from '../errors';
 import { type NativeEntry, native } from '../native';
+import { shortName } from '../printable';
+import { KiB } from '../units';
 import type { Mount } from './mount-image';
 
 const directoriesPerBatch = 1024;
@@ -34,11 +36,31 @@ async function makeEntries(mount: Mount, entries: NativeEntry[]): Promise<void> 
   try {
     await native().extractEntries(mount.fd, entries);
   } catch (error) {
-    const path = entries[(error as { entry?: number }).entry ?? -1]?.path;
-    throw explain(error, path === undefined ? 'extract the archive' : `extract "${path}"`, noSpaceHint(error));
+    throw describeFailure(error, entries[(error as { entry?: number }).entry ?? -1]);
   }
 }
 
-function noSpaceHint(error: unknown): { hint?: string } {
-  return (error as NodeJS.ErrnoException).code === 'ENOSPC' ? { hint: 'choose a larger --size' } : {};
+/** What an archive can't mean: a file below a file, a hard link to nothing or to a directory, a directory that is not empty replaced by a file. */
+const contradictions = ['ENOENT', 'ENOTDIR', 'EISDIR', 'ENOTEMPTY', 'EEXIST', 'ELOOP', 'EXDEV', 'EINVAL', 'EBUSY'];
+/** What ext4 can't hold: names beyond 255 bytes, paths beyond 4095, too many hard links, attributes on what has none. */
+const unkeepable = ['ENAMETOOLONG', 'EMLINK', 'EOPNOTSUPP', 'E2BIG', 'ERANGE', 'EOVERFLOW'];
+
+function describeFailure(error: unknown, entry: NativeEntry | undefined): unknown {
+  if (!entry || !isSystemError(error)) return explain(error, 'extract the archive');
+  const action = `extract "${shortName(entry.path)}"`;
+  const refuse = (code: ErrorCode, state: string) => new LoopboxError(code, `Cannot ${action}: ${state}`, { cause: error });
+  if (unkeepable.includes(error.code) || isAboutAttributes(error, entry)) {
+    return refuse('ERR_LOOPBOX_NOT_SUPPORTED', `it can't be kept whole: ${describeErrno(error)}`);
+  }
+  if (contradictions.includes(error.code) || (error.code === 'EPERM' && error.syscall === 'linkat')) {
+    return refuse('ERR_LOOPBOX_CORRUPT', `the archive contradicts itself: ${describeErrno(error)}`);
+  }
+  return explain(error, action, error.code === 'ENOSPC' ? { hint: 'choose a larger --size' } : {});
+}
+
+/** ext4 keeps an inode's attributes in one block, and says of more that there is no space. */
+function isAboutAttributes(error: SystemError, { xattrs = [] }: NativeEntry): boolean {
+  if (!/^f?setxattr$/.test(error.syscall)) return false;
+  const bytes = xattrs.reduce((sum, { name, value }) => sum + name.length + value.length, 0);
+  return ['EPERM', 'EINVAL'].includes(error.code) || (error.code === 'ENOSPC' && bytes > 2 * KiB);
 }

@@ -171,8 +171,8 @@ it('names the entry that it can not extract, and ends there', async () => {
   const { mount } = await mountNew();
   const batches = [[file('fine', ''), entry('hardlink', 'bad/link', { target: 'nowhere' }), file('never', '')]];
   await expect(fill(mount, ...batches)).rejects.toMatchObject({
-    code: 'ERR_LOOPBOX_NOT_FOUND',
-    message: 'Cannot extract "bad/link": no such file or directory (ENOENT, linkat)',
+    code: 'ERR_LOOPBOX_CORRUPT',
+    message: 'Cannot extract "bad/link": the archive contradicts itself: no such file or directory (ENOENT, linkat)',
   });
   expect(await mount.tree.exists('never')).toBe(false);
 });

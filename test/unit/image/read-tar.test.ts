@@ -170,6 +170,8 @@ describe('readTar', () => {
     ['an ACL', Buffer.concat([pax({ 'SCHILY.acl.default': 'user::rwx' }), entry({ name: 'bad', type: '5' })]), 'access control list'],
     ['file flags', Buffer.concat([pax({ 'SCHILY.fflags': 'immutable' }), entry({ name: 'bad' })]), 'file flags'],
     ['a name that is not UTF-8', entry({ name: Buffer.from('bad\xff', 'latin1') }), 'its name is not UTF-8'],
+    ['a time in 2400', Buffer.concat([pax({ mtime: '13569465600' }), entry({ name: 'bad' })]), 'after 2262'],
+    ['a time in 1900', Buffer.concat([pax({ mtime: '-2208988800.5' }), entry({ name: 'bad' })]), 'before 1901'],
     [
       'a PAX name that is not UTF-8',
       Buffer.concat([pax({ path: Buffer.from('bad\xff', 'latin1'), hdrcharset: 'BINARY' }), entry({ name: 'x' })]),
@@ -196,7 +198,6 @@ describe('readTar', () => {
     ['an owner that is no number', entry({ name: 'a', uid: 'abc' }), 'owner'],
     ['a PAX owner beyond 32 bits', Buffer.concat([pax({ uid: '4294967295' }), entry({ name: 'a' })]), 'owner'],
     ['a time that is no number', Buffer.concat([pax({ mtime: 'soon' }), entry({ name: 'a' })]), 'time'],
-    ['a time beyond 64 bits', Buffer.concat([pax({ mtime: '999999999999' }), entry({ name: 'a' })]), 'time'],
     ['a device that Linux can not number', entry({ name: 'a', type: '3', devmajor: '7777777' }), 'device'],
     ['a fifo with content', entry({ name: 'a', type: '6' }, 'x'), 'has content and is no file'],
   ])('refuses %s with 13', async (_, part, words) => {

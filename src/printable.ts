@@ -1,0 +1,17 @@
+const longest = 200;
+
+/** A stranger's name for use in a message: an archive's entry may be called a megabyte. */
+export function shortName(name: string): string {
+  return name.length <= longest ? name : `${name.slice(0, longest)}…`;
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a terminal would obey
+const controls = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+
+/** Text in one line that a terminal shows and does not obey: names and configs come from strangers' files. */
+export function printable(text: string): string {
+  return text.replace(controls, (control) => {
+    const code = control.charCodeAt(0);
+    return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16)}`;
+  });
+}
