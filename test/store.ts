@@ -55,8 +55,8 @@ export class TestStore {
   }
 
   /** Imports `busyboxTar` as a template. */
-  async importBusybox(name = 'busybox'): Promise<void> {
-    await this.done('template', 'import', name, await busyboxTar());
+  async importBusybox(name = 'busybox', ...flags: string[]): Promise<void> {
+    await this.done('template', 'import', name, await busyboxTar(), ...flags);
   }
 
   /** Where the container's file lies. */

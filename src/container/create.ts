@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { explaining, LoopboxError } from '../errors';
 import { type ImageFile, openImage, placeManifest } from '../image/image-file';
 import type { Config, Manifest } from '../image/manifest';
@@ -10,7 +11,9 @@ import { fillDisk, takeAttachmentLock } from './disk';
 import { takeVerbLock } from './locks';
 import { checkContainerName, checkTemplateName } from './names';
 import { copyToNewImage } from './new-image';
+import { forgetFormer } from './remove';
 import type { Store } from './store';
+import { namedTarget } from './target';
 
 export interface CreateOptions extends WorkOptions {
   template: string;
@@ -40,7 +43,7 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   checkTemplateName(options.template);
   store.prepare();
   await using _lock = await takeVerbLock(store.verbLockPath(name), name, options.signal);
-  requireFreeName(store, name);
+  await requireFreeName(store, name);
   await using template = await openTemplate(store, options.template);
   await using copy = await copyToNewImage(template, store.containersDirectory, {
     ...options,
@@ -76,8 +79,8 @@ export async function renewIdentity(
 }
 
 /** Throws ERR_LOOPBOX_EXISTS before long work; the publishing at its end refuses a name taken meanwhile all the same. */
-export function requireFreeName(store: Store, name: string): void {
-  if (!store.containerNames().includes(name)) return;
+export async function requireFreeName(store: Store, name: string): Promise<void> {
+  if (!existsSync(store.containerPath(name))) return forgetFormer(store, namedTarget(store, name));
   throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot create "${name}": a container of this name exists`, { hint: `loopbox rm ${name}` });
 }
 

@@ -19,11 +19,11 @@ export interface ContainerInfo {
   reason?: string;
   /** Whether another command works on it now. */
   busy: boolean;
-  pid?: number;
+  pid: number | null;
   sizeBytes: number;
   /** Bytes on the host that its removal would give back. */
   ownBytes: number;
-  template?: string;
+  template: string | null;
   containerId?: string;
   created?: string;
   config?: Config;
@@ -43,19 +43,16 @@ export async function describeContainer(target: Target): Promise<ContainerInfo> 
     name: target.label,
     path: target.path,
     busy: FileLock.isHeld(target.verbLockPath),
-    ...(run.running && { pid: run.record.pid }),
-    exitCode: run.last?.exitCode ?? null,
-    oomKilled: run.last?.oomKilled ?? false,
-    startedAt: run.running ? run.record.startedAt : (run.last?.startedAt ?? null),
-    endedAt: run.last?.endedAt ?? null,
+    pid: run.running ? run.record.pid : null,
   };
   try {
     await using image = await openTarget(target);
-    return { ...base, ...stateOf(run, image), ...(await contentOf(image)) };
+    return { ...base, ...stateOf(run, image), ...(await contentOf(image)), ...endOf(run) };
   } catch (error) {
     if (!(error instanceof LoopboxError)) throw error;
-    const state = run.running ? stateOf(run) : { state: 'failed' as const };
-    return { ...base, ...state, reason: error.message, sizeBytes: 0, ownBytes: 0, files: [], limits: {} };
+    const reason = error.code === 'ERR_LOOPBOX_NOT_FOUND' ? 'its file was taken away' : error.message;
+    const state = { state: run.running ? ('running' as const) : ('failed' as const), reason };
+    return { ...base, ...state, ...endOf(run), sizeBytes: 0, ownBytes: 0, template: null, files: [], limits: {} };
   }
 }
 
@@ -64,11 +61,20 @@ async function contentOf(image: ImageFile) {
   return {
     sizeBytes: image.sizeBytes,
     ownBytes: await ownBytes(image.fd),
+    template: manifest?.template?.name ?? null,
     files: [image.path],
     limits: manifest?.config.limits ?? {},
-    ...(manifest && { created: manifest.created, config: manifest.config }),
     ...(manifest?.container && { containerId: manifest.container }),
-    ...(manifest?.template && { template: manifest.template.name }),
+    ...(manifest && { created: manifest.created, config: manifest.config }),
+  };
+}
+
+function endOf(run: RunState) {
+  return {
+    exitCode: run.last?.exitCode ?? null,
+    oomKilled: run.last?.oomKilled ?? false,
+    startedAt: run.running ? run.record.startedAt : (run.last?.startedAt ?? null),
+    endedAt: run.last?.endedAt ?? null,
   };
 }
 

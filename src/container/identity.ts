@@ -28,8 +28,7 @@ export async function adoptFile(store: Store, target: Target, image: ImageFile, 
   const name = target.name;
   if (name === undefined) return requireUnsealed(image);
   const sealed = isSealed(image);
-  if (sealed) requireSingleLink(image, name);
-  if (sealed) await unseal(image);
+  if (sealed) await unsealDropped(image, `start "${name}"`);
   if (!manifest) return undefined;
   const twin = sealed || manifest.name === name ? undefined : await findTwin(store, name, image);
   if (!sealed && !twin && manifest.name === name && manifest.started) return undefined;
@@ -65,8 +64,22 @@ async function manifestOf(path: string, label: string) {
 }
 
 /** By its manifest, or, where a cut left only that of an unsealing, by ext4's own feature. */
-function isSealed(image: ImageFile): boolean {
+export function isSealed(image: ImageFile): boolean {
   return image.manifest?.sealed !== undefined || image.superblock.readOnly;
+}
+
+/**
+ * Unseals a sealed file that was dropped into the store, before it is written to. Throws ERR_LOOPBOX_IN_USE where that would change
+ * a template, or a backup, through another hard link.
+ */
+export async function unsealDropped(image: ImageFile, action: string): Promise<void> {
+  if (image.links > 1) {
+    throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot ${action}: its file is sealed and has other hard links`, {
+      hint: `cp --reflink=auto --sparse=always ${image.path} ${image.path}.copy && mv ${image.path}.copy ${image.path}`,
+      path: image.path,
+    });
+  }
+  await unseal(image);
 }
 
 /** A sealed FILE stays as it is; the kernel would mount it read-only without a word. */
@@ -74,14 +87,6 @@ function requireUnsealed(image: ImageFile): undefined {
   if (!isSealed(image)) return undefined;
   throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot run "${image.label}": it is sealed`, {
     hint: `loopbox run --ephemeral ${image.label}, or loopbox import ${image.label}`,
-    path: image.path,
-  });
-}
-
-function requireSingleLink(image: ImageFile, name: string): void {
-  if (image.links <= 1) return;
-  throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot start "${name}": its file is sealed and has other hard links`, {
-    hint: `cp --reflink=auto --sparse=always ${image.path} ${image.path}.copy && mv ${image.path}.copy ${image.path}`,
     path: image.path,
   });
 }

@@ -4,13 +4,17 @@ import type { Store } from './store';
 import { namedTarget, resolveRun, targetOfRun } from './target';
 import { tidy } from './tidy';
 
-/** All containers of the store, and the files given by path that run now. Tidies up after runs that have ended or were killed. */
+/**
+ * All containers of the store, and what else runs: files given by path, and what goes on though its file was taken away. Tidies up
+ * after runs that have ended or were killed.
+ */
 export async function listContainers(store: Store): Promise<ContainerInfo[]> {
-  const targets = store.containerNames().map((name) => namedTarget(store, name));
+  const names = store.containerNames();
+  const targets = names.map((name) => namedTarget(store, name));
   for (const id of store.runIds()) {
     const target = targetOfRun(store, id);
     await tidy(store, target);
-    if (target.name === undefined && (await inspectRun(target.directory)).running) targets.push(target);
+    if (!names.includes(id) && (await inspectRun(target.directory)).running) targets.push(target);
   }
   const infos = await Promise.all(targets.map((target) => describeContainer(target)));
   return infos.sort((a, b) => (a.name < b.name ? -1 : 1));

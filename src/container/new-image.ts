@@ -62,7 +62,7 @@ function targetSize(source: ImageFile, label: string, wanted: number | undefined
       },
     );
   }
-  if (wanted !== undefined && imageSize(wanted) < source.sizeBytes) {
+  if (wanted !== undefined && wanted < source.sizeBytes) {
     throw new LoopboxError(
       'ERR_LOOPBOX_USAGE',
       `Cannot make "${label}" ${formatSize(wanted)}: the source has ${formatSize(source.sizeBytes)}`,

@@ -1,14 +1,16 @@
 import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { explain, isSystemError, LoopboxError } from '../errors';
-import { openImage, writeManifest } from '../image/image-file';
+import { type ImageFile, openImage, writeManifest } from '../image/image-file';
 import { renameDurably } from '../image/new-file';
 import { takeAttachmentLock } from './disk';
 import { FileLock, takeVerbLock } from './locks';
+import { isSealed } from './identity';
 import { checkContainerName } from './names';
+import { forgetFormer } from './remove';
 import { requireStopped } from './start';
 import type { Store } from './store';
-import { namedTarget, requireName, resolveTarget } from './target';
+import { namedTarget, requireName, resolveTarget, type Target } from './target';
 
 /**
  * Renames a stopped container. The file's rename is the commit; a crash before the manifest follows leaves a file that bears another
@@ -18,22 +20,41 @@ export async function renameContainer(store: Store, argument: string, newName: s
   const from = resolveTarget(store, argument);
   requireName(from, 'rename');
   checkContainerName(newName);
+  if (newName === from.name) throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot rename "${newName}": it has this name`);
   const to = namedTarget(store, newName);
   await using _lock = await takeVerbLock(from.verbLockPath, from.label);
   await using other = await FileLock.take(to.verbLockPath, 'exclusive', 500);
   if (!other) throw new LoopboxError('ERR_LOOPBOX_LOCKED', `Cannot rename "${from.label}": another command works on "${newName}"`);
   await requireStopped(store, from, 'rename');
+  if (existsSync(to.path)) throw nameTaken(from, newName);
+  await forgetFormer(store, to);
   await using image = await openImage(from.path, { label: from.label, write: true });
   takeAttachmentLock(image, from.label);
   try {
     await renameDurably(from.path, to.path);
   } catch (error) {
-    const hint = isSystemError(error, 'EEXIST') ? `loopbox rm ${newName}` : undefined;
-    throw explain(error, `rename "${from.label}" to "${newName}"`, { hint });
+    if (isSystemError(error, 'EEXIST')) throw nameTaken(from, newName);
+    throw explain(error, `rename "${from.label}" to "${newName}"`);
   }
-  if (image.manifest) await writeManifest(image, { ...image.manifest, name: newName });
+  await renameInManifest(image, from.label, newName);
   moveAlong(from.directory.root, to.directory.root);
   moveAlong(store.logPath(from.id), store.logPath(to.id));
+}
+
+/**
+ * Only the container that bore its name goes on bearing it. A file that was dropped in under another one bears none now, lest it pass for
+ * the one that it is a copy of; a sealed one gets its name with its identity, at its first start.
+ */
+async function renameInManifest(image: ImageFile, oldName: string, newName: string): Promise<void> {
+  if (!image.manifest || isSealed(image)) return;
+  const { name, ...manifest } = image.manifest;
+  await writeManifest(image, name === oldName ? { ...manifest, name: newName } : manifest);
+}
+
+function nameTaken(from: Target, newName: string): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot rename "${from.label}" to "${newName}": a container of this name exists`, {
+    hint: `loopbox rm ${newName}`,
+  });
 }
 
 /** The record of the last run and the log go with the container; they are no part of it. */

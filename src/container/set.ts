@@ -1,11 +1,12 @@
 import { LoopboxError } from '../errors';
-import { writeManifest } from '../image/image-file';
+import { type ImageFile, writeManifest } from '../image/image-file';
 import { updateLimits } from '../runtime/update';
 import { inspectRun } from '../runtime/status';
 import { applyConfigChange, type ConfigChange } from './config-input';
+import { isSealed, unsealDropped } from './identity';
 import { takeVerbLock } from './locks';
 import type { Store } from './store';
-import { openTarget, resolveTarget } from './target';
+import { openTarget, resolveTarget, type Target } from './target';
 
 export interface SetResult {
   /** Keys that took effect in the running container. */
@@ -24,9 +25,10 @@ export async function setConfig(store: Store, argument: string, change: ConfigCh
   await using image = await openTarget(target, { write: true });
   if (!image.manifest) {
     throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot set "${target.label}": it has no manifest to keep a config in`, {
-      hint: `loopbox import ${target.path}`,
+      hint: `loopbox import ${target.path}${target.name ? ' NEW-NAME' : ''}`,
     });
   }
+  if (isSealed(image)) await prepareSealed(target, image);
   const config = applyConfigChange(image.manifest.config, change);
   const keys = changedKeys(change);
   const state = await inspectRun(target.directory);
@@ -39,6 +41,14 @@ export async function setConfig(store: Store, argument: string, change: ConfigCh
     throw error;
   }
   return { live, nextStart: state.running ? keys.filter((key) => !live.includes(key)) : [] };
+}
+
+/** What was dropped into the store is its container's own; a FILE that is sealed stays as it is. */
+async function prepareSealed(target: Target, image: ImageFile): Promise<void> {
+  if (target.name !== undefined) return unsealDropped(image, `set "${target.label}"`);
+  throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot set "${target.label}": it is sealed`, {
+    hint: `loopbox import ${target.path}`,
+  });
 }
 
 const limitKeys = ['memory', 'cpus', 'pids'];

@@ -34,11 +34,13 @@ export function resolveTarget(store: Store, argument: string): Target {
 
 /**
  * As `resolveTarget`, for verbs about what runs: a FILE by whose path a throw-away copy runs stands for that run, and so does the id
- * that `inspect` shows. Throws ERR_LOOPBOX_WRONG_STATE where several copies of the FILE run.
+ * that `inspect` shows. What runs needs no file any more. Throws ERR_LOOPBOX_WRONG_STATE where several copies of the FILE run.
  */
 export function resolveRun(store: Store, argument: string): Target {
-  if (store.runIds().includes(argument)) return targetOfRun(store, argument);
-  if (!argument.includes('/')) return resolveTarget(store, argument);
+  if (!argument.includes('/')) {
+    const target = store.runIds().includes(argument) ? targetOfRun(store, argument) : undefined;
+    return target && (target.name === undefined || isRunning(target)) ? target : resolveTarget(store, argument);
+  }
   const path = resolve(argument);
   const runs = store
     .runIds()

@@ -94,7 +94,7 @@ async function importFile(store: Store, source: string, options: ImportOptions):
   checkContainerName(name);
   store.prepare();
   await using _lock = await takeVerbLock(store.verbLockPath(name), name, options.signal);
-  requireFreeName(store, name);
+  await requireFreeName(store, name);
   await using copy = await copyToNewImage(image, store.containersDirectory, { ...options, label: source, check: true });
 
   const config = image.manifest?.config ?? defaultConfig();
