@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "private-mount.h"
 #include "system.h"
 
 namespace {
@@ -85,6 +86,7 @@ bool AwaitStart(const OciArguments& arguments, int pipe, int creator) {
   while (poll(&end, 1, 10'000) < 0 && errno == EINTR) {
   }
   KillAll(arguments.processes);
+  UnshareMounts();
   execl(arguments.runtime.c_str(), arguments.runtime.c_str(), "--root", arguments.root.c_str(), "delete", "--force",
         arguments.id.c_str(), nullptr);
   _exit(1);

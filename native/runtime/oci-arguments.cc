@@ -38,9 +38,10 @@ OciArguments ParseOciArguments(const std::vector<std::string>& arguments) {
     if (++next == arguments.end()) throw std::invalid_argument(std::string("missing value of ") + option->first);
     *option->second = *next;
   }
-  for (const auto& [name, value] : options) {
-    if (value->empty()) throw std::invalid_argument(std::string("missing option ") + name);
-  }
   if (next != arguments.end()) parsed.runtime_arguments.assign(next + 1, arguments.end());
+  for (const auto& [name, value] : options) {
+    const bool is_needed = value == &parsed.runtime || parsed.IsCreate();
+    if (is_needed && value->empty()) throw std::invalid_argument(std::string("missing option ") + name);
+  }
   return parsed;
 }

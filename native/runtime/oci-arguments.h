@@ -3,7 +3,8 @@
 #include <string>
 #include <vector>
 
-/** What loopbox-oci was asked: its own options, then `--` and the arguments of the OCI runtime. */
+/** What loopbox-oci was asked: its own options (but `runtime`, only for a create), then `--` and the OCI runtime's
+ * arguments. */
 struct OciArguments {
   /** The detached mount of the container's file system, as a path below /proc. */
   std::string mount;

@@ -1,7 +1,8 @@
 /**
- * loopbox-oci: conmon starts it in place of the OCI runtime, and it ends by becoming the OCI runtime. On the way it
- * takes the container's file system, a mount that so far exists only as a descriptor of the starter, into a mount
- * namespace that only the container will live in.
+ * loopbox-oci: started in place of the OCI runtime, it ends by becoming the OCI runtime, in a mount namespace of its
+ * own. For a create it takes along the container's file system, a mount that so far exists only as a descriptor of the
+ * starter. For other verbs there is nothing to take, but runtimes mount their own program over itself for a moment,
+ * which is not to be seen on the host, nor to stay there where they are killed.
  */
 #include <unistd.h>
 
@@ -31,6 +32,8 @@ int main(int argc, char** argv) {
     if (arguments.IsCreate()) {
       StartGuardian(arguments);
       MountPrivately(arguments.mount, arguments.rootfs);
+    } else {
+      UnshareMounts();
     }
     Become(arguments.runtime, arguments.runtime_arguments);
   } catch (const SystemFailure& failure) {

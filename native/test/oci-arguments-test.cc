@@ -46,5 +46,7 @@ int main() {
 
   EXPECT(IsRefused(With({"--unknown", "x"})));
   EXPECT(IsRefused(With({"--id"})));
-  EXPECT(IsRefused({"--", "create"}));
+  EXPECT(IsRefused({"--", "exec"}));
+  EXPECT(IsRefused({"--runtime", "/usr/sbin/runc", "--", "create", "--bundle", "/run/x"}));
+  EXPECT(ParseOciArguments({"--runtime", "/usr/sbin/runc", "--", "exec", "web"}).runtime_arguments.size() == 2);
 }

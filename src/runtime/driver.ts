@@ -1,11 +1,20 @@
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { LoopboxError } from '../errors';
+import { packageDirectory } from '../package';
 import { run } from '../process';
 import { findProgram } from './find-program';
 import type { OciResources } from './oci-config';
 import type { RunDirectory } from './run-directory';
 import { describeRuntimeFailure } from './runtime-messages';
+
+/**
+ * The beginning of an argv that runs an OCI runtime in a mount namespace of its own; `--` and the runtime's arguments are its end.
+ * Runtimes mount their own program over itself on their way: not to be seen on the host, nor to stay there when they are killed.
+ */
+export function privately(runtime: string): [string, ...string[]] {
+  return [join(packageDirectory, 'build', 'loopbox-oci'), '--runtime', runtime];
+}
 
 /** An OCI runtime (runc, crun, or another with their command line) at work on one container. */
 export class Driver {
@@ -39,13 +48,15 @@ export class Driver {
     }
   }
 
-  get deleteArguments(): string[] {
-    return [...this.globalArguments, 'delete', '--force', this.#directory.id];
+  /** The argv of `delete`. */
+  get deleteCommand(): [string, ...string[]] {
+    return this.#command(['delete', '--force', this.#directory.id]);
   }
 
   /** Kills what is left of the container and removes the runtime's state and the container's cgroups. Done where there is none. */
   async delete(): Promise<void> {
-    await run(this.program, this.deleteArguments);
+    const [program, ...args] = this.deleteCommand;
+    await run(program, args);
   }
 
   /** Changes limits of the running container, all in one step: the runtime knows in which order they fit. */
@@ -59,13 +70,18 @@ export class Driver {
     }
   }
 
-  /** Arguments that run another process in the container, with the caller's standard streams, to its end. */
-  execArguments(processFile: string, pidFile: string): string[] {
-    return [...this.globalArguments, 'exec', '--process', processFile, '--pid-file', pidFile, this.#directory.id];
+  /** The argv that runs another process in the container, with the caller's standard streams, to its end. */
+  execCommand(processFile: string, pidFile: string): [string, ...string[]] {
+    return this.#command(['exec', '--process', processFile, '--pid-file', pidFile, this.#directory.id]);
+  }
+
+  #command(args: string[]): [string, ...string[]] {
+    return [...privately(this.program), '--', ...this.globalArguments, ...args];
   }
 
   async #run(args: string[], action: string, signal?: AbortSignal): Promise<void> {
-    const result = await run(this.program, [...this.globalArguments, ...args], { signal, okCodes: [...Array(256).keys()] });
+    const [program, ...rest] = this.#command(args);
+    const result = await run(program, rest, { signal, okCodes: [...Array(256).keys()] });
     if (result.code !== 0) throw describeRuntimeFailure(action, this.#directory.id, result.stderr || result.stdout);
   }
 }
@@ -84,7 +100,8 @@ export async function listRuntimes(defaultRuntime: string): Promise<RuntimeInfo[
   for (const candidate of new Set([defaultRuntime, 'runc', 'crun'])) {
     try {
       const path = findProgram(candidate);
-      const { stdout } = await run(path, ['--version']);
+      const [program, ...args] = privately(path);
+      const { stdout } = await run(program, [...args, '--', '--version']);
       const version = /version (\S+)/.exec(stdout)?.[1] ?? '';
       found.push({ name: basename(candidate), path, version, default: candidate === defaultRuntime });
     } catch (error) {

@@ -41,7 +41,8 @@ export async function execInContainer(request: ExecRequest): Promise<number> {
   writeFileSync(processFile, JSON.stringify(makeOciProcess(request.process, request.terminal)), { mode: 0o600 });
   try {
     const [stdin, stdout, stderr] = request.streams ?? [0, 1, 2];
-    const child = spawn(driver.program, driver.execArguments(processFile, pidFile), {
+    const [program, ...args] = driver.execCommand(processFile, pidFile);
+    const child = spawn(program, args, {
       stdio: [request.stdin ? stdin : 'ignore', stdout, stderr],
       env: programEnvironment(),
     });

@@ -2,10 +2,9 @@ import { closeSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { isSystemError, LoopboxError } from '../errors';
 import { native } from '../native';
-import { packageDirectory } from '../package';
 import { ContainerCgroups } from './cgroups';
 import { Monitor } from './conmon';
-import { Driver } from './driver';
+import { Driver, privately } from './driver';
 import { findProgram } from './find-program';
 import { prepareLog } from './logs';
 import { type ContainerSpec, makeOciConfig } from './oci-config';
@@ -74,15 +73,15 @@ export async function startContainer(request: StartRequest): Promise<RunRecord> 
 function monitorRequest(request: StartRequest, driver: Driver, cgroups: ContainerCgroups, guardianPipe: number) {
   const { directory } = request;
   const ours = `/proc/${process.pid}/fd`;
-  const [exitProgram, ...exitArguments] = request.exitCommand ?? [driver.program, ...driver.deleteArguments];
+  const [exitProgram, ...exitArguments] = request.exitCommand ?? driver.deleteCommand;
   return {
     directory,
     logPath: request.logPath,
     logBytes: prepareLog(request.logPath),
     runtime: [
-      [join(packageDirectory, 'build', 'loopbox-oci'), '--mount', `${ours}/${request.mountFd}`, '--rootfs', directory.rootfsPath],
+      [...privately(driver.program), '--mount', `${ours}/${request.mountFd}`, '--rootfs', directory.rootfsPath],
       ['--guardian', `${ours}/${guardianPipe}`, '--processes', cgroups.processesFile],
-      ['--runtime', driver.program, '--root', directory.runtimeRoot, '--id', directory.id, '--'],
+      ['--root', directory.runtimeRoot, '--id', directory.id, '--'],
       driver.globalArguments,
     ].flat(),
     exitCommand: [findProgram(exitProgram ?? ''), ...exitArguments],

@@ -1,0 +1,134 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { beforeAll, expect, it } from 'vitest';
+import { cleanUp, execute, plainEnvironment, TestStore, temporaryDirectory } from '../fixtures';
+import { processesOf, type StoreProcess } from '../remains';
+
+const program = join(import.meta.dirname, '../../bin/loopbox');
+let store: TestStore;
+
+beforeAll(async () => {
+  store = await TestStore.create();
+  await store.importBusybox();
+  await store.done('create', 'c', '--template', 'busybox', '--', 'sleep', '1000');
+});
+
+it('attaches, mounts and takes the mount to a namespace of its own before the runtime makes its own, and executes nothing else', async () => {
+  const path = join(await temporaryDirectory(), 'trace');
+  const calls = 'execve,ioctl,fsmount,move_mount,unshare,clone,clone3';
+  const options = ['-f', '--decode-pids=comm', '-s', '300', '-e', 'abbrev=none', '-e', `trace=${calls}`, '-o', path];
+  const traced = execute('strace', [...options, process.execPath, program, 'start', 'c'], { env: store.environment });
+  // strace itself goes on as long as the container does.
+  await expect.poll(() => linesOfStart(path), { timeout: 30_000 }).toBeDefined();
+  await store.done('stop', '-t', '0', 'c');
+  await traced;
+
+  const lines = linesOfStart(path) ?? [];
+  expect([...new Set(lines.map(stepOf))].filter(Boolean)).toEqual([
+    'LOOP_CONFIGURE by node',
+    'fsmount by node',
+    'unshare(CLONE_NEWNS) by loopbox-oci',
+    'move_mount by loopbox-oci',
+    'namespaces by runc',
+  ]);
+  const commands = lines.map(executed).filter((command) => command !== undefined && command !== 'sleep');
+  expect(commands).toEqual(['node', 'conmon', 'loopbox-oci', 'runc create', 'runc init', 'loopbox-oci', 'runc start']);
+});
+
+it('leaves no descriptor of device, mount, image or lock to any other process', async () => {
+  await store.done('start', 'c');
+  const processes = processesOf(store);
+  expect(namesOf(processes)).toEqual(['conmon', 'sleep']);
+  for (const { pid, name } of processes) expect([name, descriptorsOfOurs(pid)]).toEqual([name, []]);
+  await store.done('stop', '-t', '0', 'c');
+});
+
+it('leaves none in the foreground either, where an attach client runs beside', async () => {
+  const child = spawn(program, ['run', '--rm', '--template', 'busybox', 'fore', '--', 'sh', '-c', 'echo up; sleep 1000 & wait'], {
+    env: { ...plainEnvironment(), ...store.environment },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  cleanUp(() => void child.kill('SIGKILL'));
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  await expect.poll(() => namesOf(processesOf(store))).toEqual(['conmon', 'loopbox-attach', 'sh', 'sleep']);
+  for (const { pid, name } of processesOf(store)) expect([name, descriptorsOfOurs(pid)]).toEqual([name, []]);
+  await store.done('stop', '-t', '0', 'fore');
+  await ended;
+});
+
+it('finds such descriptors where there are any', async () => {
+  const holder = spawn('flock', [store.imageOf('c'), 'sleep', '600']);
+  cleanUp(() => killWithChildren(holder));
+  await expect.poll(() => descriptorsOfOurs(holder.pid ?? 0)).toEqual([expect.stringContaining(store.imageOf('c'))]);
+  await store.done('run', '-d', '--template', 'busybox', 'inside', '--', 'sh', '-c', 'exec 9<>/etc/passwd; exec sleep 1000');
+  const { pid } = await store.inspect('inside');
+  await expect.poll(() => descriptorsOfOurs(Number(pid))).toEqual(['9: /etc/passwd on a loop device']);
+});
+
+interface TraceLine {
+  /** Of the program that makes the call. */
+  name: string;
+  call: string;
+}
+
+/** The trace up to the end of the first process; undefined while that has not ended. */
+function linesOfStart(path: string): TraceLine[] | undefined {
+  const lines = readFileSync(path, 'utf8').split('\n');
+  const first = /^\d+/.exec(lines[0] ?? '')?.[0];
+  const end = lines.findIndex((line) => line.startsWith(`${first}<`) && line.includes('+++ exited with 0 +++'));
+  if (end < 0) return undefined;
+  // strace looks up a process's name once; a program that it executes later has another.
+  const names = new Map<string, string>();
+  return lines.slice(0, end).map((line) => {
+    const [, pid = '', comm = '', call = ''] = /^(\d+)<(.*?)> +(.*)$/.exec(line) ?? [];
+    const traced = { name: names.get(pid) ?? comm, call };
+    const program = executed(traced)?.split(' ')[0];
+    if (program) names.set(pid, program);
+    return traced;
+  });
+}
+
+function stepOf({ name, call }: TraceLine): string | undefined {
+  const by = `by ${/^(node|libuv-worker)$/.test(name) ? 'node' : name.replace(/^runc:.*/, 'runc')}`;
+  const [, request] = /^ioctl\(\d+, (LOOP_CONFIGURE)/.exec(call) ?? /^(fsmount|move_mount)\(/.exec(call) ?? [];
+  if (request) return `${request} ${by}`;
+  if (!/^(unshare|clone3?)\(.*CLONE_NEW/.test(call)) return undefined;
+  return by === 'by runc' ? `namespaces ${by}` : `${/^unshare\(.*?\)/.exec(call)?.[0] ?? call} ${by}`;
+}
+
+/** The program of a successful execve, of the OCI runtime with its verb. */
+function executed({ call }: TraceLine): string | undefined {
+  const [, quoted] = /^execve\(".*?", \[(.*?)\]/.exec(call) ?? [];
+  if (quoted === undefined || call.includes('= -1')) return undefined;
+  const [command = '', ...args] = quoted.split(', ').map((argument) => argument.slice(1, -1));
+  const verb = basename(command) === 'runc' && args.find((argument) => /^(create|init|start|delete|state|kill)$/.test(argument));
+  return verb ? `runc ${verb}` : basename(command);
+}
+
+function namesOf(processes: StoreProcess[]): string[] {
+  return processes.map(({ name }) => name).sort();
+}
+
+const loopMajor = 7;
+
+/** A process's descriptors of loop devices, of what is mounted from one, of image and lock files, and those with a lock. */
+function descriptorsOfOurs(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    const path = `/proc/${pid}/fd/${fd}`;
+    const target = readlinkSync(path);
+    const { dev, rdev } = statSync(path);
+    const isOnLoop = dev >> 8 === loopMajor || rdev >> 8 === loopMajor;
+    const isLocked = /^lock:/m.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8'));
+    const isOurs = /\/dev\/loop|\.img$|\.locks\/|\.structure$|\/watch$/.test(target);
+    if (!isOnLoop && !isLocked && !isOurs) return [];
+    return [`${fd}: ${target}${isOnLoop ? ' on a loop device' : ''}`];
+  });
+}
+
+function killWithChildren(child: ChildProcess): void {
+  for (const pid of readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').split(' ').filter(Boolean))
+    process.kill(Number(pid));
+  child.kill('SIGKILL');
+}
