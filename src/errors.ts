@@ -63,6 +63,7 @@ export function isSystemError(error: unknown, ...codes: string[]): error is Syst
 
 const codeOfErrno: Record<string, ErrorCode> = {
   ENOENT: 'ERR_LOOPBOX_NOT_FOUND',
+  ENOTDIR: 'ERR_LOOPBOX_NOT_FOUND',
   EEXIST: 'ERR_LOOPBOX_EXISTS',
   EPERM: 'ERR_LOOPBOX_NOT_PERMITTED',
   EACCES: 'ERR_LOOPBOX_NOT_PERMITTED',

@@ -22,7 +22,8 @@ export async function containerSpec(
   terminal: boolean,
 ): Promise<{ spec: Spec; stopSignal: string }> {
   const command = config.command?.length ? config.command : await defaultCommand(tree, label);
-  const user = await lookUpUser(tree, config.user ?? 'root');
+  // By number: the smallest root file systems have no /etc/passwd.
+  const user = await lookUpUser(tree, config.user ?? '0');
   const workdir = config.workdir ?? '/';
   const environment = {
     PATH: defaultPath,

@@ -1,4 +1,4 @@
-import { rename } from 'node:fs/promises';
+import { lstat, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { explain, explaining, isSystemError, LoopboxError } from '../errors';
@@ -55,18 +55,41 @@ export async function exportContainer(
 
 async function exportToFile(image: ImageFile, manifest: Manifest, path: string, options: ExportOptions): Promise<void> {
   try {
+    await requireReplaceable(path, options.force ?? false);
     await using file = await NewFile.create(dirname(path));
     await copyImage(image.fd, file.fd, image.sizeBytes, options);
     await placeManifest(file.fd, image.sizeBytes, manifest);
     if (!options.force) return await file.publish(path);
-    const temporary = join(dirname(path), `.tmp-${newUuid()}`);
-    await file.publish(temporary);
-    await rename(temporary, path);
-    await syncDirectory(dirname(path));
+    await replaceBy(file, path);
   } catch (error) {
-    const hint = isSystemError(error, 'EEXIST') ? 'add --force to replace it' : undefined;
-    throw explain(error, `export to "${path}"`, { hint });
+    throw explain(error, `export to "${path}"`, { hint: isSystemError(error, 'EEXIST') ? replaceHint : undefined });
   }
+}
+
+const replaceHint = 'add --force to replace it';
+
+/** Before long work: is there a file, and may it be replaced? Nothing else ever is: `/dev/null` is no place for an image. */
+async function requireReplaceable(path: string, force: boolean): Promise<void> {
+  const status = await lstat(path).catch((error: unknown) => {
+    if (!isSystemError(error, 'ENOENT')) throw error;
+  });
+  if (!status) return;
+  if (!status.isFile() && !status.isSymbolicLink()) {
+    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot export to "${path}": it is not a regular file`, { path });
+  }
+  if (!force) throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot export to "${path}": it exists`, { path, hint: replaceHint });
+}
+
+async function replaceBy(file: NewFile, path: string): Promise<void> {
+  const temporary = join(dirname(path), `.tmp-${newUuid()}`);
+  await file.publish(temporary);
+  try {
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(dirname(path));
 }
 
 export interface ImportOptions extends WorkOptions {

@@ -169,6 +169,11 @@ function judgeSuperblock(superblock: Superblock, fileSizeBytes: number, label: s
   if (superblock.sizeBytes === 0) throw corrupt(label, "its superblock's sizes make no sense");
   if (!superblock.isExt4)
     throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot open "${label}": it is an external journal, not ext4`);
+  if (superblock.hasForeignJournal) {
+    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot open "${label}": its journal lies on another device`, {
+      hint: `tune2fs -O ^has_journal ${label}`,
+    });
+  }
   if (superblock.sizeBytes > fileSizeBytes) {
     throw corrupt(label, `it is cut short: the file has ${formatSize(fileSizeBytes)}, its file system ${formatSize(superblock.sizeBytes)}`);
   }

@@ -20,6 +20,8 @@ export interface Superblock {
   uuid: string;
   /** False for a journal device: the one thing with ext4's magic that the kernel's ext4 does not mount. */
   isExt4: boolean;
+  /** Its journal lies on another device of whatever host mounts it, by a field or by mount options of its own. */
+  hasForeignJournal: boolean;
   needsRecovery: boolean;
   /** The `read-only` feature is set: the kernel mounts it only read-only. */
   readOnly: boolean;
@@ -47,10 +49,13 @@ const at = {
   incompatible: 0x60,
   readOnlyCompatible: 0x64,
   uuid: 0x68,
+  journalDevice: 0xe4,
   blocksHigh: 0x150,
+  mountOptions: 0x200,
   freeHigh: 0x158,
   overhead: 0x248,
 };
+const mountOptionsLength = 64;
 const magic = 0xef53;
 const stateValid = 0x1;
 const stateErrors = 0x2;
@@ -82,6 +87,9 @@ export function parseSuperblock(bytes: Buffer): Superblock | undefined {
     overheadBytes: Math.min(overhead, sizeBytes),
     uuid: bytes.toString('hex', at.uuid, at.uuid + 16).replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-'),
     isExt4: (incompatible & incompatibleJournalDevice) === 0,
+    hasForeignJournal:
+      bytes.readUInt32LE(at.journalDevice) !== 0 ||
+      /journal_(dev|path)/.test(bytes.toString('latin1', at.mountOptions, at.mountOptions + mountOptionsLength)),
     needsRecovery: (incompatible & incompatibleRecover) !== 0,
     readOnly: (readOnlyCompatible & readOnlyCompatibleReadOnly) !== 0,
     hasErrors: (state & stateErrors) !== 0,

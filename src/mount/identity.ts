@@ -19,11 +19,20 @@ export async function giveNewIdentity(mount: Mount, { hostname }: { hostname: st
   try {
     const hasNewUuid = await setNewUuid(mount);
     for (const path of machineIds) await emptyFile(mount.tree, path);
-    if ((await mount.tree.stat('/etc'))?.isDirectory()) await mount.tree.writeText('/etc/hostname', `${hostname}\n`, 0o644);
+    await writeHostname(mount.tree, hostname);
     return { hasNewUuid };
   } catch (error) {
     throw explain(error, `give "${hostname}" an identity of its own`);
   }
+}
+
+/** A link that leads nowhere, a fifo, a device in its place would take no text: they are replaced. */
+async function writeHostname(tree: Tree, hostname: string): Promise<void> {
+  if (!(await tree.stat('/etc'))?.isDirectory()) return;
+  const there = await tree.stat('/etc/hostname', { follow: false });
+  if (there?.isDirectory()) return;
+  if (there && !there.isFile()) await tree.remove('/etc/hostname');
+  await tree.writeText('/etc/hostname', `${hostname}\n`, 0o644);
 }
 
 async function setNewUuid(mount: Mount): Promise<boolean> {

@@ -13,6 +13,7 @@ describe('parseSuperblock', () => {
       uuid: '00112233-4455-6677-8899-aabbccddeeff',
       checksumsNeedUuid: false,
       isExt4: true,
+      hasForeignJournal: false,
       needsRecovery: false,
       readOnly: false,
       hasErrors: false,
