@@ -1,4 +1,3 @@
-import { readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TestRunner } from 'vitest';
@@ -12,8 +11,6 @@ const logs = '/var/log/loopbox';
 
 /** A root and a run root of their own for bin/loopbox; whatever runs from it is stopped when the test is over. */
 export class TestStore {
-  readonly #logsBefore = new Set(logsOfOtherRoots());
-
   private constructor(
     readonly root: string,
     readonly runRoot: string,
@@ -71,7 +68,7 @@ export class TestStore {
     for (const name of await names('ls', '-q')) if (!name.includes('/')) await this.loopbox(['rm', '-f', name]);
     // The next command after an end takes away what has no owner in the kernel: cgroups and run directory.
     await this.loopbox(['ls']);
-    for (const name of logsOfOtherRoots()) if (!this.#logsBefore.has(name)) await rm(join(logs, name), { recursive: true });
+    await rm(join(logs, this.component), { recursive: true, force: true });
     await rm(this.root, { recursive: true, force: true });
     await rm(this.runRoot, { recursive: true, force: true });
   }
@@ -85,12 +82,4 @@ export async function loopbox(args: string[], options: ExecuteOptions = {}): Pro
   const store = stores.get(test) ?? TestStore.create();
   stores.set(test, store);
   return (await store).loopbox(args, options);
-}
-
-function logsOfOtherRoots(): string[] {
-  try {
-    return readdirSync(logs).filter((name) => name.startsWith('_r-'));
-  } catch {
-    return [];
-  }
 }
