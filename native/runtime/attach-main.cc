@@ -81,13 +81,10 @@ Fd SignalDescriptor(std::initializer_list<int> signals) {
 
 int Attach(const Options& options) {
   signal(SIGPIPE, SIG_IGN);
+  // They reach the whole foreground group; what they mean for the container is our parent's to decide.
+  for (const int ignored : {SIGINT, SIGQUIT, SIGTERM}) signal(ignored, SIG_IGN);
   Fd signals;
-  if (options.tty) {
-    signals = SignalDescriptor({SIGWINCH, SIGHUP, SIGINT, SIGQUIT, SIGTERM});
-  } else {
-    // They reach the whole foreground group; what they mean for the container is our parent's to decide.
-    for (const int ignored : {SIGINT, SIGQUIT, SIGTERM}) signal(ignored, SIG_IGN);
-  }
+  if (options.tty) signals = SignalDescriptor({SIGWINCH, SIGHUP});
   Check(prctl(PR_SET_PDEATHSIG, SIGHUP), "prctl");
 
   const Fd socket_fd = Connect(options.socket);

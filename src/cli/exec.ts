@@ -15,7 +15,7 @@ export function register(program: Command, context: Context): void {
     addVerb(program, 'exec <container> [command...]', 'run a command in a running container')
       .usage('[options] <container> CMD…')
       .option('-i, --interactive', 'pass standard input')
-      .option('-t, --tty', 'give it a terminal')
+      .option('-t, --tty', 'give it a terminal, keys included')
       .passThroughOptions(),
   ).action(action(context, runExec));
 }
@@ -38,6 +38,9 @@ export async function execWith(name: string, command: string[], flags: Interacti
     workdir,
     user,
     terminal: flags.tty ?? false,
-    stdin: flags.interactive ?? false,
+    // A terminal without keys could not even be interrupted.
+    stdin: (flags.interactive || flags.tty) ?? false,
+    signal: context.signal,
+    onStart: (send) => context.forwardSignals(send),
   });
 }

@@ -25,7 +25,7 @@ export function register(program: Command, context: Context): void {
       .option('--rm', 'remove it after its end; of a FILE nothing is removed but the record of its run')
       .option('-d, --detach', 'return once it runs')
       .option('-i, --interactive', 'pass standard input')
-      .option('-t, --tty', 'give it a terminal')
+      .option('-t, --tty', 'give it a terminal, keys included')
       .option('--ephemeral', 'changes go to a copy of FILE that ends with the run'),
   ).action(action(context, runRun, (name, context) => name !== undefined && context.print(name)));
 }
@@ -41,12 +41,14 @@ async function runRun([argument]: string[], flags: RunFlags, context: Context): 
     warn: context.warn,
     change: parseConfigInput(configInput(flags, context.command)),
     detach: flags.detach ?? false,
+    onAttach: () => context.clearProgress(),
     terminal: flags.tty ?? false,
-    stdin: flags.interactive ?? false,
+    // A terminal without keys could not even be interrupted.
+    stdin: (flags.interactive || (flags.tty && !flags.detach)) ?? false,
     ...((flags.rm || flags.ephemeral) && { removeCommand: (id) => [...selfCommand(context), 'rm', '--after-end', id] }),
   });
   if (flags.detach) return container.name;
-  context.forwardSignals((signal) => void container.signal(signal).catch(() => {}));
+  context.forwardSignals((signal) => void container.interrupt(signal));
   context.exitCode = exitCodeOf(container.name, await container.ended);
   return undefined;
 }

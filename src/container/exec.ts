@@ -1,12 +1,12 @@
 import { closeSync, constants, openSync } from 'node:fs';
-import { explain } from '../errors';
+import { explain, isSystemError } from '../errors';
 import { findCommand } from '../mount/find-command';
 import { Tree } from '../mount/tree';
 import { lookUpUser } from '../mount/users';
 import { execInContainer, type SendSignal } from '../runtime/exec';
 import { inspectRun } from '../runtime/status';
 import type { Store } from './store';
-import { notRunning, resolveRun } from './target';
+import { notRunning, resolveRun, type Target } from './target';
 
 export interface ExecOptions {
   environment: Record<string, string>;
@@ -28,7 +28,17 @@ export async function execCommand(store: Store, argument: string, command: strin
   const target = resolveRun(store, argument);
   const state = await inspectRun(target.directory);
   if (!state.running) throw notRunning(target, 'exec in');
-  using root = openContainerRoot(state.record.pid, target.label);
+  try {
+    return await execIn(store, target, state.record.pid, command, options);
+  } catch (error) {
+    // A container that has ended meanwhile has taken along what the command needed.
+    if (options.signal?.aborted || (await inspectRun(target.directory)).running) throw error;
+    throw notRunning(target, 'exec in');
+  }
+}
+
+async function execIn(store: Store, target: Target, pid: number, command: string[], options: ExecOptions): Promise<number> {
+  using root = openContainerRoot(pid, target);
   const tree = new Tree(root.fd);
   const defaults = target.directory.readConfig().process;
   const other = options.user === undefined ? undefined : await lookUpUser(tree, options.user);
@@ -57,12 +67,12 @@ async function findShell(tree: Tree): Promise<string> {
   return (await tree.exists('/bin/bash')) ? '/bin/bash' : '/bin/sh';
 }
 
-/** The root directory that the container's first process sees. */
-function openContainerRoot(pid: number, label: string): { fd: number } & Disposable {
+/** The root directory that the container's first process sees: one that is just ending has none. */
+function openContainerRoot(pid: number, target: Target): { fd: number } & Disposable {
   try {
     const fd = openSync(`/proc/${pid}/root`, constants.O_RDONLY | constants.O_DIRECTORY);
     return { fd, [Symbol.dispose]: () => closeSync(fd) };
   } catch (error) {
-    throw explain(error, `exec in "${label}"`);
+    throw isSystemError(error, 'ENOENT', 'ESRCH') ? notRunning(target, 'exec in') : explain(error, `exec in "${target.label}"`);
   }
 }

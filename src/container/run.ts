@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import { dirname } from 'node:path';
 import { isSystemError, LoopboxError } from '../errors';
 import { copyImage } from '../image/copy-image';
@@ -7,7 +8,7 @@ import { setReadOnlyFeature } from '../image/superblock';
 import type { Warn, WorkOptions } from '../progress';
 import { type AttachClient, connectAttach } from '../runtime/attach';
 import type { LastRun, RunRecord } from '../runtime/run-directory';
-import { signalContainer } from '../runtime/signal-container';
+import { interruptContainer } from '../runtime/signal-container';
 import { newUuid } from '../uuid';
 import type { ConfigChange } from './config-input';
 import { createContainer } from './create';
@@ -25,6 +26,8 @@ export interface RunOptions extends WorkOptions {
   /** Changes of the config: kept by a container that is created, for this run only with a FILE. */
   change: ConfigChange;
   detach: boolean;
+  /** Called before the container gets the caller's standard streams. */
+  onAttach?: () => void;
   terminal: boolean;
   stdin: boolean;
   /** The argv that the monitor runs after the end: `--rm`. Gets the run's id. */
@@ -35,8 +38,8 @@ export interface RunOptions extends WorkOptions {
 export interface RunningContainer {
   name: string;
   record: RunRecord;
-  /** Sends a signal to the container's command. */
-  signal(name: string): Promise<void>;
+  /** Hands on a signal that the caller got. A command that does not handle it ends of it, as it would without a container. */
+  interrupt(signal: NodeJS.Signals): Promise<void>;
   /** How it ended, once it has; its standard streams are the caller's until then. Of a detached one: at once, undefined. */
   ended: Promise<LastRun | undefined>;
 }
@@ -92,6 +95,7 @@ async function runTarget(
       exitCommand: options.removeCommand?.(target.id),
       beforeStart: async () => {
         if (options.detach) return;
+        options.onAttach?.();
         watch = await watchEnd(target.directory);
         attach = await connectAttach({ directory: target.directory, terminal: options.terminal, stdin: options.stdin });
       },
@@ -102,18 +106,30 @@ async function runTarget(
     throw error;
   });
 
+  let endedBy: NodeJS.Signals | undefined;
+  const interrupt = async (signal: NodeJS.Signals): Promise<void> => {
+    try {
+      if (!(await interruptContainer(record, signal))) return;
+      endedBy ??= signal;
+      target.directory.markStopRequested();
+    } catch {
+      // One that has ended meanwhile needs no signal.
+    }
+  };
   const followToEnd = async (): Promise<LastRun | undefined> => {
-    if (options.detach) return undefined;
+    if (!attach) return undefined;
+    // What the command would get from the kernel if it wrote to the output itself.
+    if ((await attach.ended).outputClosed) await interrupt('SIGPIPE');
     const last = await awaitEnd(target.directory);
-    await attach?.ended;
     await watch?.close();
     await awaitFreeFile(target);
     await awaitMonitor(target.directory);
     // With --rm the monitor's exit command has removed it; where the monitor was killed, we do.
     await (options.removeCommand ? removeAfterEnd(store, target) : tidy(store, target));
-    return last;
+    const killed = last?.exitCode === 128 + constants.signals.SIGKILL;
+    return killed && endedBy ? { ...last, exitCode: 128 + constants.signals[endedBy] } : last;
   };
-  return { name: target.label, record, signal: (name) => signalContainer(record, name), ended: followToEnd() };
+  return { name: target.label, record, interrupt, ended: followToEnd() };
 }
 
 async function locked<T>(target: Target, signal: AbortSignal | undefined, body: () => Promise<T>): Promise<T> {

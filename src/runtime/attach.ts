@@ -1,15 +1,22 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { LoopboxError } from '../errors';
 import { packageDirectory } from '../package';
 import type { RunDirectory } from './run-directory';
 
+/** What the client ends with then (native/runtime/attach-relay.cc). */
+const outputClosedCode = 128 + constants.signals.SIGPIPE;
+
 /** Joins the caller's standard streams to a container's until the container ends. */
 export interface AttachClient {
-  /** Resolves at the container's end (or the client's, whatever ended it), with the terminal put back as it was. */
-  ended: Promise<void>;
+  /**
+   * Resolves at the container's end (or the client's, whatever ended it), with the terminal put back as it was. `outputClosed` where
+   * nobody reads any more what the container writes.
+   */
+  ended: Promise<{ outputClosed: boolean }>;
   /** Ends the client; the container goes on. */
   close(): Promise<void>;
 }
@@ -31,12 +38,11 @@ export async function connectAttach(options: { directory: RunDirectory; terminal
   );
   const ended = exitOf(child);
   const connected = once(child.stdio[3] as Readable, 'data');
-  const first = await Promise.race([connected, ended]);
-  if (first === undefined)
-    throw new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot attach to "${directory.id}": the attach client could not connect`);
+  const isConnected = await Promise.race([connected.then(() => true), ended.then(() => false)]);
+  if (!isConnected) throw new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot attach to "${directory.id}": the attach client could not connect`);
   return {
     ended,
-    // Other signals it leaves to its parent, or takes for the terminal's.
+    // Other signals it leaves to its parent.
     close: async () => {
       child.kill('SIGHUP');
       await ended;
@@ -44,6 +50,7 @@ export async function connectAttach(options: { directory: RunDirectory; terminal
   };
 }
 
-async function exitOf(child: ChildProcess): Promise<void> {
-  await once(child, 'exit');
+async function exitOf(child: ChildProcess): Promise<{ outputClosed: boolean }> {
+  const [code] = (await once(child, 'exit')) as [number | null];
+  return { outputClosed: code === outputClosedCode };
 }

@@ -1,14 +1,16 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isSystemError } from '../errors';
+import { isSystemError, LoopboxError } from '../errors';
 import { programEnvironment } from '../process';
 import { Driver } from './driver';
-import { makeOciProcess, type ProcessSpec } from './oci-config';
+import { makeOciProcess, type OciProcess, type ProcessSpec } from './oci-config';
 import type { RunDirectory } from './run-directory';
+
+export type SendSignal = (name: NodeJS.Signals) => void;
 
 export interface ExecRequest {
   directory: RunDirectory;
@@ -20,17 +22,18 @@ export interface ExecRequest {
   stdin: boolean;
   /** Kills the process in the container. */
   signal?: AbortSignal | undefined;
+  /** Called once the process is on its way, with what sends it a signal. */
+  onStart?: ((send: SendSignal) => void) | undefined;
   /** Descriptors that the process gets as its standard streams; the caller's own unless told. */
   streams?: [stdin: number, stdout: number, stderr: number];
 }
 
-const forwarded = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const;
 let execs = 0;
 
 /**
- * Runs a process in a container's namespaces and cgroup and returns its exit code, 128+n where signal n ended it. Signals that the calling
- * process gets meanwhile are the container process's. What can't be executed has to be found out before: runtimes end with 255 then, as
- * the process itself may.
+ * Runs a process in a container's namespaces and cgroup and returns its exit code, 128+n where signal n ended it. What can't be executed has
+ * to be found out before: runtimes end with 255 then, as the process itself may. Throws ERR_LOOPBOX_FAILED where the runtime did not start
+ * it, and has said why on standard error.
  */
 export async function execInContainer(request: ExecRequest): Promise<number> {
   const { directory, signal } = request;
@@ -38,7 +41,7 @@ export async function execInContainer(request: ExecRequest): Promise<number> {
   const base = join(directory.root, `exec-${process.pid}-${++execs}`);
   const [processFile, pidFile] = [`${base}.json`, `${base}.pid`];
   const driver = new Driver(directory.readRecord()?.runtime ?? request.runtime, directory);
-  writeFileSync(processFile, JSON.stringify(makeOciProcess(request.process, request.terminal)), { mode: 0o600 });
+  writeFileSync(processFile, JSON.stringify(ociProcess(request)), { mode: 0o600 });
   try {
     const [stdin, stdout, stderr] = request.streams ?? [0, 1, 2];
     const [program, ...args] = driver.execCommand(processFile, pidFile);
@@ -47,15 +50,15 @@ export async function execInContainer(request: ExecRequest): Promise<number> {
       env: programEnvironment(),
     });
     const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
-    const stopForwarding = forwardSignals((name) => child.kill(name));
+    request.onStart?.((name) => void (isKeyOfRuntime(name, request.terminal) || child.kill(name)));
     const abort = () => void killProcessOf(pidFile, () => child.exitCode !== null || child.signalCode !== null);
     signal?.addEventListener('abort', abort, { once: true });
     try {
       const [code, killer] = await ended;
       signal?.throwIfAborted();
+      if (code && (code < 128 || code === 255) && !existsSync(pidFile)) throw notStarted(directory);
       return code ?? 128 + (killer ? constants.signals[killer] : 0);
     } finally {
-      stopForwarding();
       signal?.removeEventListener('abort', abort);
     }
   } finally {
@@ -63,14 +66,9 @@ export async function execInContainer(request: ExecRequest): Promise<number> {
   }
 }
 
-/** Passes on signals that were sent to this process alone: those of the terminal's keys reach the runtime, in the same process group, by themselves. */
-function forwardSignals(deliver: (name: NodeJS.Signals) => void): () => void {
-  const isKey = (name: string) => (name === 'SIGINT' || name === 'SIGQUIT') && isForeground();
-  const handlers = forwarded.map((name) => [name, () => isKey(name) || deliver(name)] as const);
-  for (const [name, handler] of handlers) process.on(name, handler);
-  return () => {
-    for (const [name, handler] of handlers) process.off(name, handler);
-  };
+/** Those of the terminal's keys reach the runtime, in the same process group, by themselves. */
+function isKeyOfRuntime(name: NodeJS.Signals, terminal: boolean): boolean {
+  return !terminal && (name === 'SIGINT' || name === 'SIGQUIT') && isForeground();
 }
 
 /** Whether the terminal's keys send their signals to this process's group (proc(5): `pgrp` and `tpgid`). */
@@ -78,6 +76,18 @@ function isForeground(): boolean {
   const stat = readFileSync('/proc/self/stat', 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return fields[2] === fields[5];
+}
+
+/** With the terminal's size from the first moment on; later changes are the runtime's. */
+function ociProcess({ process: spec, terminal }: ExecRequest): OciProcess {
+  const oci = makeOciProcess(spec, terminal);
+  if (!terminal) return oci;
+  const [width, height] = [process.stdout, process.stderr].find((stream) => stream.isTTY)?.getWindowSize() ?? [];
+  return width && height ? { ...oci, consoleSize: { height, width } } : oci;
+}
+
+function notStarted(directory: RunDirectory): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot exec in "${directory.id}": the runtime did not start the command`);
 }
 
 /** Kills the process in the container, not the runtime before it: its process would live on. */

@@ -29,6 +29,8 @@ export interface ContainerSpec extends ProcessSpec {
 /** `process` of the OCI runtime specification. */
 export interface OciProcess {
   terminal: boolean;
+  /** In characters. */
+  consoleSize?: { height: number; width: number };
   user: { uid: number; gid: number; additionalGids: number[] };
   args: string[];
   env: string[];

@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { closeSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { isSystemError, LoopboxError } from '../errors';
 import { native } from '../native';
@@ -11,15 +11,39 @@ const lastRealTime = 64;
 
 /** Sends a signal (`TERM`, `SIGRTMIN+3`, `9`) to a container's first process, and surely to no other. ERR_LOOPBOX_WRONG_STATE where it has ended. */
 export async function signalContainer(record: RunRecord, signal: string): Promise<void> {
-  const number = parseSignal(signal);
+  send(record, parseSignal(signal), (number) => number);
+}
+
+/**
+ * As `signalContainer`, for a signal that would end a process which has not asked for it (INT, TERM, PIPE, …). The kernel spares the first
+ * process of a pid namespace that: it is killed in its place. Returns whether it was.
+ */
+export async function interruptContainer(record: RunRecord, signal: NodeJS.Signals): Promise<boolean> {
+  let spared = false;
+  send(record, constants.signals[signal], (number) => {
+    spared = isSpared(record.pid, number);
+    return spared ? constants.signals.SIGKILL : number;
+  });
+  return spared;
+}
+
+/** Whether the process neither handles, nor ignores, nor holds back the signal (proc(5): masks with bit n-1 for signal n). */
+function isSpared(pid: number, signal: number): boolean {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const masks = [...status.matchAll(/^Sig(?:Blk|Ign|Cgt):\t([0-9a-f]+)$/gm)].map(([, mask]) => BigInt(`0x${mask}`));
+  return masks.every((mask) => ((mask >> BigInt(signal - 1)) & 1n) === 0n);
+}
+
+/** `choose` gets the signal once the process can't be mistaken any more. */
+function send(record: RunRecord, signal: number, choose: (signal: number) => number): void {
   let pidfd: number | undefined;
   try {
     pidfd = native().openPidfd(record.pid);
     // Checked after the opening: from then on the descriptor stands for this process alone.
     if (!isAlive({ pid: record.pid, start: record.pidStart })) throw hasGone(record);
-    native().signalPidfd(pidfd, number);
+    native().signalPidfd(pidfd, choose(signal));
   } catch (error) {
-    throw isSystemError(error, 'ESRCH') ? hasGone(record) : error;
+    throw isSystemError(error, 'ESRCH', 'ENOENT') ? hasGone(record) : error;
   } finally {
     if (pidfd !== undefined) closeSync(pidfd);
   }
