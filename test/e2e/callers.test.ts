@@ -71,7 +71,7 @@ describe('a container outlives the cgroup that it was started in', () => {
     ['by start', ['start', 'c']],
     ['by run in the foreground', ['run', '--template', 'busybox', 'in-front', '--', 'sh', '-c', 'echo started; exec sleep 1000']],
   ] as const) {
-    it(`${how}`, async () => {
+    it(`started ${how}`, async () => {
       const cgroups = callersCgroups();
       const join = cgroups.map((cgroup) => `echo $$ > ${cgroup}/cgroup.procs`).join('; ');
       const caller = spawnCaller(['sh', '-c', `${join}; "$@" && echo started; exec sleep 1000`, 'sh', program, ...args]);
