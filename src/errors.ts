@@ -94,6 +94,6 @@ export async function explaining<T>(action: string, body: () => Promise<T>): Pro
 
 /** `no space left on device (ENOSPC, fallocate)`. */
 export function describeErrno(error: SystemError): string {
-  const text = error.message.replace(/^[A-Z0-9]+: /, '').replace(/, \w+( '.*')?$/, '');
+  const text = error.message.replace(/^[A-Z0-9]+: /, '').replace(/, [\w()]+( '.*')?$/, '');
   return `${text} (${error.code}, ${error.syscall})`;
 }

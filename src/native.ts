@@ -11,7 +11,8 @@ export interface Native {
 
   /**
    * Takes a free loop device and configures it in one step (LOOP_CONFIGURE, AUTOCLEAR): the device is cleared by the kernel
-   * with its last close. Retries while others take the device it was offered (EBUSY, ENXIO), for at most 30 s, then EBUSY.
+   * with its last close. Retries while others take the device it was offered (EBUSY, ENXIO), for at most 30 s, then EBUSY;
+   * ENOENT where /dev has no node of the device after 2 s.
    * `name` is what losetup shows (63 bytes at most). Returns the open device.
    */
   loopAttach(options: {

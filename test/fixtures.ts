@@ -2,7 +2,7 @@
 export { alice, busyboxTar } from './busybox-tar';
 export { probe } from './capability';
 export { SeededRandom, seededRandom, soakCount } from './counts';
-export { execute, plainEnvironment, shell } from './execute';
+export { type ExecuteResult, execute, plainEnvironment, shell } from './execute';
 export { lockIsFree, smallFileSystem, xfsDirectory } from './file-systems';
 export { expectNothingLeft, leftSince, snapshotOfLeftovers } from './host-state';
 export { loopbox, TestStore } from './store';

@@ -15,6 +15,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(30);
+/** udev makes a node within milliseconds; where there is no udev, none ever comes. */
+constexpr auto kNodePatience = std::chrono::seconds(2);
 /** Attempts before the thread is given back to the pool, each followed by a pause of at most kPause. */
 constexpr int kAttemptsPerTurn = 8;
 constexpr auto kPause = std::chrono::microseconds(1000);
@@ -35,7 +37,7 @@ class LoopAttach {
     std::uniform_int_distribution<long> pause_ns(0, std::chrono::nanoseconds(kPause).count());
     for (int attempt = 0; attempt < kAttemptsPerTurn; attempt++) {
       if (std::optional<AttachedLoop> attached = Try()) return *attached;
-      if (Clock::now() > deadline_) throw failure_;
+      if (Clock::now() - began_ > (failure_.error == ENOENT ? kNodePatience : kPatience)) throw failure_;
       // All who lost the same race would meet again at the next device.
       timespec pause{0, pause_ns(random)};
       nanosleep(&pause, nullptr);
@@ -66,7 +68,7 @@ class LoopAttach {
 
   loop_config config_;
   bool read_only_;
-  Clock::time_point deadline_ = Clock::now() + kPatience;
+  Clock::time_point began_ = Clock::now();
   SystemFailure failure_{EBUSY, "ioctl(LOOP_CONFIGURE)"};
 };
 

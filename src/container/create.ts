@@ -84,6 +84,10 @@ export async function requireFreeName(store: Store, name: string): Promise<void>
   throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot create "${name}": a container of this name exists`, { hint: `loopbox rm ${name}` });
 }
 
+function isSealed(image: ImageFile): image is ImageFile & { manifest: Manifest } {
+  return image.manifest?.sealed !== undefined;
+}
+
 /** Opens a template, locked against removal, and makes sure that nothing has changed it since it was sealed. */
 export async function openTemplate(store: Store, name: string): Promise<ImageFile & { manifest: Manifest }> {
   if (!store.templateNames().includes(name)) {
@@ -92,8 +96,14 @@ export async function openTemplate(store: Store, name: string): Promise<ImageFil
   const image = await openImage(store.templatePath(name), { label: name });
   try {
     takeAttachmentLock(image, name, 'shared');
+    if (!isSealed(image)) {
+      throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot use template "${name}": it is not sealed`, {
+        path: image.path,
+        hint: `mv ${image.path} . && loopbox template import ${name} ./${name}.img`,
+      });
+    }
     await verifySeal(image);
-    return image as ImageFile & { manifest: Manifest };
+    return image;
   } catch (error) {
     await image.close();
     throw error;

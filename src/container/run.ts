@@ -56,7 +56,7 @@ export async function runTemplate(
   try {
     return await runTarget(store, target, kept, (start) => startLocked(store, target, start));
   } catch (error) {
-    if (options.removeCommand) await removeAfterEnd(store, target);
+    await removeAfterEnd(store, target);
     throw error;
   }
 }

@@ -95,6 +95,12 @@ function explainAttach(error: unknown, name: string): unknown {
       cause: error,
     });
   }
+  if (isSystemError(error, 'ENOTTY')) {
+    return new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot ${action}: the host's ${error.path ?? '/dev/loop-control'} is none`, {
+      hint: 'mount -t devtmpfs devtmpfs /dev',
+      cause: error,
+    });
+  }
   if (isSystemError(error, 'EBUSY')) {
     return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot ${action}: no loop device stayed free for 30 seconds`, {
       hint: 'losetup -a',
