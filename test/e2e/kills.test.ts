@@ -1,106 +1,135 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type SeededRandom, seededRandom, soakCount } from '../counts';
-import { execute, lockIsFree, TestStore } from '../fixtures';
+import { execute, lockIsFree, TestStore, temporaryDirectory, xfsDirectory } from '../fixtures';
 import { heldByKernel, keptOnHost, processesOf } from '../remains';
 import { ambush, findVictims, kill, processesNow, type Victim } from '../victims';
 
-const count = soakCount(50);
+const victims: Victim[] = ['CLI', 'conmon', 'runc', 'loopbox-oci', 'guardian', 'init'];
 const minute = 60_000;
 let store: TestStore;
+/** How often each kind of kill has to hit. */
+let count: number;
 let startMs: number;
 
-beforeAll(async () => {
-  store = await TestStore.create();
-  await store.importBusybox();
-  await store.done('create', 'c', '--template', 'busybox', '--', 'sleep', '1000');
-  const begun = performance.now();
-  await store.done('start', 'c');
-  startMs = performance.now() - begun;
-  await stop();
-});
+describe.each([
+  { place: 'the host’s file system', rounds: soakCount(50), directory: temporaryDirectory },
+  { place: 'XFS', rounds: soakCount(10), directory: () => xfsDirectory() },
+])('on $place', ({ rounds, directory }) => {
+  beforeAll(async () => {
+    count = rounds;
+    store = await TestStore.create(await directory());
+    await store.importBusybox();
+    await store.done('create', 'c', '--template', 'busybox', '--', 'sleep', '1000');
+    const begun = performance.now();
+    await store.done('start', 'c');
+    startMs = performance.now() - begun;
+    await stop();
+  });
 
-describe('a start whose', () => {
-  for (const victim of ['CLI', 'runc', 'loopbox-oci', 'guardian', 'init'] as const) {
+  describe('a start whose', () => {
+    for (const victim of victims.filter((each) => each !== 'conmon')) {
+      it(
+        `${victim} is killed at any moment either runs, or the kernel lets go of all by itself within 2 s`,
+        async () => {
+          const random = seededRandom();
+          await killInRounds([victim], random, async () => {
+            expect(await settles(), 'neither running nor gone').toBe(true);
+            await expectGoneOrStop();
+          });
+          await expectAllIsWell();
+        },
+        10 * minute,
+      );
+    }
+
     it(
-      `${victim} is killed at any moment either runs, or the kernel lets go of all by itself within 2 s`,
+      'conmon is killed at any moment either runs, or nothing of it is left after an ls',
+      async () => {
+        await killInRounds(['conmon'], seededRandom(), expectGoneOrStop);
+        await expectAllIsWell();
+      },
+      10 * minute,
+    );
+
+    for (const pair of [
+      ['CLI', 'conmon'],
+      ['CLI', 'guardian'],
+      ['CLI', 'runc'],
+      ['conmon', 'runc'],
+      ['conmon', 'init'],
+    ] as Victim[][]) {
+      it(
+        `${pair.join(' and ')} are killed together either runs, or nothing of it is left after an ls`,
+        async () => {
+          await killInRounds(pair, seededRandom(), async () => {
+            await settles();
+            await expectGoneOrStop();
+          });
+          await expectAllIsWell();
+        },
+        10 * minute,
+      );
+    }
+  });
+
+  it(
+    'ls tells a state at every moment of starts and kills, and is in nobody’s way',
+    async () => {
+      const random = seededRandom();
+      const over = new AbortController();
+      const looking = (async () => {
+        while (!over.signal.aborted) await listed();
+      })();
+      const killing = async () => {
+        for (let round = 0; round < count; round++) {
+          await killDuringStart([random.pick(victims)], random.below(300), random.below(4));
+          await stop();
+        }
+      };
+      await Promise.all([looking, killing().finally(() => over.abort())]);
+      await expectGoneOrStop();
+      await expectAllIsWell();
+    },
+    10 * minute,
+  );
+
+  describe('a running container whose', () => {
+    it(
+      'init is killed leaves nothing attached within 2 s, and nothing at all after an ls',
       async () => {
         const random = seededRandom();
-        await killInRounds([victim], random, async () => {
-          expect(await settles(), 'neither running nor gone').toBe(true);
-          await expectGoneOrStop();
-        });
+        for (let round = 0; round < count; round++) {
+          await store.done('start', 'c');
+          await killOne('init', random);
+          await expect.poll(isFree, { timeout: 2000 }).toBe(true);
+          expect(await listed()).toMatchObject({ state: 'failed', reason: 'killed by signal 9', exitCode: 137 });
+          expect(keptOnHost(store)).toEqual([]);
+        }
         await expectAllIsWell();
       },
       10 * minute,
     );
-  }
 
-  it(
-    'conmon is killed at any moment either runs, or nothing of it is left after an ls',
-    async () => {
-      await killInRounds(['conmon'], seededRandom(), expectGoneOrStop);
-      await expectAllIsWell();
-    },
-    10 * minute,
-  );
-
-  for (const pair of [
-    ['CLI', 'conmon'],
-    ['CLI', 'guardian'],
-    ['CLI', 'runc'],
-    ['conmon', 'runc'],
-    ['conmon', 'init'],
-  ] as Victim[][]) {
     it(
-      `${pair.join(' and ')} are killed together either runs, or nothing of it is left after an ls`,
+      'conmon is killed goes on: ls says so, exec and stop work, and the next start is normal',
       async () => {
-        await killInRounds(pair, seededRandom(), async () => {
-          await settles();
-          await expectGoneOrStop();
-        });
+        const random = seededRandom();
+        for (let round = 0; round < count; round++) {
+          await store.done('start', 'c');
+          await killOne('conmon', random);
+          expect(await listed()).toMatchObject({ state: 'running', reason: 'monitor lost' });
+          expect(await store.loopbox(['exec', 'c', 'sh', '-c', 'echo alive; exit 7'])).toMatchObject({ code: 7, stdout: 'alive\n' });
+          await stop();
+          expect(await listed()).toMatchObject({ state: 'stopped' });
+          await store.done('start', 'c');
+          expect(await listed()).not.toHaveProperty('reason');
+          await stop();
+        }
         await expectAllIsWell();
       },
       10 * minute,
     );
-  }
-});
-
-describe('a running container whose', () => {
-  it(
-    'init is killed leaves nothing attached within 2 s, and nothing at all after an ls',
-    async () => {
-      const random = seededRandom();
-      for (let round = 0; round < count; round++) {
-        await store.done('start', 'c');
-        await killOne('init', random);
-        await expect.poll(isFree, { timeout: 2000 }).toBe(true);
-        expect(await listed()).toMatchObject({ state: 'failed', reason: 'killed by signal 9', exitCode: 137 });
-        expect(keptOnHost(store)).toEqual([]);
-      }
-      await expectAllIsWell();
-    },
-    10 * minute,
-  );
-
-  it(
-    'conmon is killed goes on: ls says so, exec and stop work, and the next start is normal',
-    async () => {
-      const random = seededRandom();
-      for (let round = 0; round < count; round++) {
-        await store.done('start', 'c');
-        await killOne('conmon', random);
-        expect(await listed()).toMatchObject({ state: 'running', reason: 'monitor lost' });
-        expect(await store.loopbox(['exec', 'c', 'sh', '-c', 'echo alive; exit 7'])).toMatchObject({ code: 7, stdout: 'alive\n' });
-        await stop();
-        expect(await listed()).toMatchObject({ state: 'stopped' });
-        await store.done('start', 'c');
-        expect(await listed()).not.toHaveProperty('reason');
-        await stop();
-      }
-      await expectAllIsWell();
-    },
-    10 * minute,
-  );
+  });
 });
 
 /** Starts the container and kills the victims on the way, as often as asked; then `judge` sees what has become of it. */
