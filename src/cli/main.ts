@@ -1,5 +1,6 @@
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { explain, LoopboxError } from '../errors';
+import { packageVersion } from '../package';
 import { Context } from './context';
 import { exitCodeFor, printError } from './error-output';
 import { addGlobalOptions, globalFlagsWithValue } from './global-options';
@@ -19,18 +20,18 @@ export async function main(argv: string[]): Promise<number> {
     .description('Containers that live in one ext4 image file each.')
     .addHelpText('after', '\n<container> is a name in the store, or the file of a container: whatever has a "/" is a path.')
     .enablePositionalOptions()
-    .exitOverride()
-    .configureOutput({ outputError: () => {} })
     .option('--version', 'print the version');
   const wanted = name !== undefined && name in verbs ? [name] : Object.keys(verbs);
-  if (name === undefined && before.includes('--version')) return printVersion();
   for (const verb of wanted) (await verbs[verb as keyof typeof verbs]()).register(program, context);
-  for (const child of allCommands(program)) child.exitOverride().configureOutput({ outputError: () => {} });
+  for (const each of [program, ...allCommands(program)]) prepare(each, context);
+  program.hook('preAction', () => {
+    if (!command || verbsWithCommand.includes(name ?? '')) return;
+    throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "loopbox ${name}": it takes no command after "--"`, {
+      hint: 'create, run and set take one',
+    });
+  });
   try {
-    if (command && !verbsWithCommand.includes(name ?? '')) {
-      throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "loopbox ${name ?? ''}": it takes no command after "--"`);
-    }
-    if (name === undefined) program.help({ error: before.length === 0 });
+    if (name === undefined && !before.includes('--version')) program.help({ error: before.length === 0 });
     await program.parseAsync(before, { from: 'user' });
     return context.exitCode;
   } catch (error) {
@@ -55,10 +56,17 @@ function endWithOutput(context: Context): void {
   process.stderr.on('error', () => {});
 }
 
-async function printVersion(): Promise<number> {
-  const { packageVersion } = await import('../package');
-  process.stdout.write(`loopbox ${packageVersion()}\n`);
-  return 0;
+/** What holds for the program and for each verb: errors are thrown, and told in the form that is asked for even where the rest makes no sense. */
+function prepare(command: Command, context: Context): void {
+  command.exitOverride().configureOutput({ outputError: () => {} });
+  command.on('option:format', (format: 'table' | 'json') => {
+    context.global = { ...context.global, format };
+  });
+  if (command.parent) command.addOption(new Option('--version').hideHelp());
+  command.on('option:version', () => {
+    process.stdout.write(`loopbox ${packageVersion()}\n`);
+    throw new CommanderError(0, 'commander.version', '');
+  });
 }
 
 const verbsWithCommand = ['create', 'run', 'set'];
@@ -85,7 +93,12 @@ function allCommands(command: Command): Command[] {
 
 function usageError(error: CommanderError, verb: string | undefined): LoopboxError {
   const isHelp = error.code === 'commander.help';
-  const text = isHelp ? 'no verb is given' : error.message.replace(/^error: /, '').replace(/\n/g, ' ');
+  const text = isHelp
+    ? 'no verb is given'
+    : error.message
+        .replace(/^error: /, '')
+        .replace(/\n/g, ' ')
+        .replace(/\.$/, '');
   return new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "loopbox${verb ? ` ${verb}` : ''}": ${text}`, {
     hint: isHelp ? undefined : verb && verb in verbs ? `loopbox ${verb} --help` : 'loopbox --help',
     cause: error,

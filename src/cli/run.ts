@@ -33,7 +33,8 @@ export function register(program: Command, context: Context): void {
 /** Returns what a detached run prints: its name. In the foreground the exit code is the command's. */
 async function runRun([argument]: string[], flags: RunFlags, context: Context): Promise<string | undefined> {
   const problem = problemOf(argument, flags);
-  if (problem) throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "${argument ?? ''}": ${problem.text}`, { hint: problem.hint });
+  if (problem)
+    throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "${argument ?? 'loopbox run'}": ${problem.text}`, { hint: problem.hint });
   if (flags.tty && !flags.detach) requireTerminal();
   context.runsCommand = !flags.detach;
   const container = await start(argument, flags, context, {

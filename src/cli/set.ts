@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { parseConfigInput } from '../container/config-input';
 import { type SetResult, setConfig } from '../container/set';
+import { LoopboxError } from '../errors';
 import type { Context } from './context';
 import { action, addConfigFlags, addVerb, type ConfigFlags, configInput } from './verb';
 
@@ -10,8 +11,12 @@ export function register(program: Command, context: Context): void {
     .action(action(context, runSet, printSet));
 }
 
-function runSet([name = '']: string[], flags: ConfigFlags, context: Context): Promise<SetResult> {
-  return setConfig(context.store, name, parseConfigInput(configInput(flags, context.command)));
+async function runSet([name = '']: string[], flags: ConfigFlags, context: Context): Promise<SetResult> {
+  const input = configInput(flags, context.command);
+  if (Object.values(input).every((value) => value === undefined)) {
+    throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot set "${name}": nothing to change is given`, { hint: 'loopbox set --help' });
+  }
+  return setConfig(context.store, name, parseConfigInput(input));
 }
 
 function printSet({ live, nextStart }: SetResult, context: Context): void {

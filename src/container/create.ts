@@ -81,7 +81,9 @@ export async function renewIdentity(
 /** Throws ERR_LOOPBOX_EXISTS before long work; the publishing at its end refuses a name taken meanwhile all the same. */
 export async function requireFreeName(store: Store, name: string): Promise<void> {
   if (!existsSync(store.containerPath(name))) return forgetFormer(store, namedTarget(store, name));
-  throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot create "${name}": a container of this name exists`, { hint: `loopbox rm ${name}` });
+  throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot create "${name}": a container of this name exists`, {
+    hint: `choose another name, or: loopbox rm ${name}`,
+  });
 }
 
 function isSealed(image: ImageFile): image is ImageFile & { manifest: Manifest } {

@@ -1,5 +1,5 @@
 import { closeSync, constants, openSync } from 'node:fs';
-import { explain, isSystemError } from '../errors';
+import { explain, isSystemError, LoopboxError } from '../errors';
 import { findCommand } from '../mount/find-command';
 import { Tree } from '../mount/tree';
 import { lookUpUser } from '../mount/users';
@@ -50,6 +50,9 @@ async function execIn(store: Store, target: Target, pid: number, command: string
     ...options.environment,
   };
   const workdir = options.workdir ?? defaults.workdir;
+  if (!(await tree.stat(workdir))?.isDirectory()) {
+    throw new LoopboxError('ERR_LOOPBOX_NOT_FOUND', `Cannot exec in "${target.label}": it has no directory "${workdir}"`);
+  }
   const argv = command.length > 0 ? command : [await findShell(tree)];
   await findCommand(tree, argv[0] ?? '', { path: environment.PATH ?? '/usr/bin:/bin', workdir });
   return await execInContainer({

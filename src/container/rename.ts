@@ -53,7 +53,7 @@ async function renameInManifest(image: ImageFile, oldName: string, newName: stri
 
 function nameTaken(from: Target, newName: string): LoopboxError {
   return new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot rename "${from.label}" to "${newName}": a container of this name exists`, {
-    hint: `loopbox rm ${newName}`,
+    hint: `choose another name, or: loopbox rm ${newName}`,
   });
 }
 

@@ -185,5 +185,7 @@ function requireTemplate(store: Store, name: string): void {
 
 function requireFreeTemplate(store: Store, name: string): void {
   if (!store.templateNames().includes(name)) return;
-  throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot create template "${name}": it exists`, { hint: `loopbox template rm ${name}` });
+  throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot create template "${name}": it exists`, {
+    hint: `choose another name or version, or: loopbox template rm ${name}`,
+  });
 }

@@ -1,4 +1,5 @@
-import { lstat, rename, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { explain, explaining, isSystemError, LoopboxError } from '../errors';
@@ -56,6 +57,7 @@ export async function exportContainer(
 async function exportToFile(image: ImageFile, manifest: Manifest, path: string, options: ExportOptions): Promise<void> {
   try {
     await requireReplaceable(path, options.force ?? false);
+    await using _replaced = await holdReplaced(path);
     await using file = await NewFile.create(dirname(path));
     await copyImage(image.fd, file.fd, image.sizeBytes, options);
     await placeManifest(file.fd, image.sizeBytes, manifest);
@@ -78,6 +80,23 @@ async function requireReplaceable(path: string, force: boolean): Promise<void> {
     throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot export to "${path}": it is not a regular file`, { path });
   }
   if (!force) throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot export to "${path}": it exists`, { path, hint: replaceHint });
+}
+
+/**
+ * What is to be replaced is locked until it is: no container may lose its file while it runs. The exported one's own is locked already.
+ */
+async function holdReplaced(path: string): Promise<FileHandle | undefined> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW).catch((error: unknown) => {
+    if (!isSystemError(error, 'ENOENT', 'ELOOP')) throw error;
+  });
+  if (!file) return undefined;
+  try {
+    takeAttachmentLock({ fd: file.fd, path }, path);
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 async function replaceBy(file: NewFile, path: string): Promise<void> {

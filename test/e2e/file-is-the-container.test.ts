@@ -424,7 +424,7 @@ describe('stock resize2fs', () => {
     await resize(file);
 
     for (const verb of ['start', 'set', 'export']) {
-      const args = verb === 'export' ? [verb, 'web', `${file}.raw`] : [verb, 'web'];
+      const args = [verb, 'web', ...({ set: ['--pids', '50'], export: [`${file}.raw`] }[verb] ?? [])];
       const result = await store.loopbox(args);
       expect(result, verb).toMatchObject({ code: 13, stdout: '' });
       expect(result.stderr).toMatch(/has outgrown it|its manifest is lost/);
