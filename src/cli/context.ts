@@ -68,6 +68,9 @@ export class Context {
   forwardSignals(onSignal: (signal: NodeJS.Signals) => void): void {
     for (const signal of commandSignals) process.on(signal, this.#listener);
     this.#onSignal = onSignal;
+    // One that came when there was no more to cancel was meant for the command.
+    const reason: unknown = this.signal.reason;
+    if (reason instanceof Cancelled) onSignal(reason.signal);
   }
 
   /** Takes the line of the progress away before something else is printed. */
@@ -89,8 +92,11 @@ export class Context {
     process.stderr.write(`warning: ${printable(message)}\n`);
   };
 
+  /** The work is over: a signal from here on does not make it one that was cancelled, unless its result is still on its way. */
   close(): void {
     this.clearProgress();
-    for (const signal of [...Object.keys(signalNumbers), ...commandSignals]) process.off(signal, this.#listener);
+    this.#onSignal = (signal) => {
+      if (signal in signalNumbers) process.exit(process.stdout.writableLength > 0 ? 128 + signalNumbers[signal as StopSignal] : undefined);
+    };
   }
 }

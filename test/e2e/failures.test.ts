@@ -204,7 +204,7 @@ describe('two commands at once', () => {
       ['run', '-d', '--template', 't', 'new', '--', 'sleep', '1000'],
     ]) {
       const results = await Promise.all(Array.from({ length: 5 }, () => store.loopbox(args)));
-      expect([args, results.map(({ code }) => code).sort()]).toEqual([args, [0, 11, 11, 11, 11]]);
+      expect([args, results.map(({ code }) => code).sort((a, b) => a - b)]).toEqual([args, [0, 11, 11, 11, 11]]);
       for (const { code, stderr } of results) if (code === 11) expect(stderr).toContain('exists');
       if (args[0] === 'template') await store.done('template', 'rm', 'new');
       else await store.done('rm', '-f', 'new');
@@ -216,7 +216,7 @@ describe('two commands at once', () => {
   it('that take one name away: it is gone once, and no one breaks', async () => {
     await store.done('create', 'new', '--template', 't');
     const results = await Promise.all(Array.from({ length: 4 }, () => store.loopbox(['rm', 'new'])));
-    expect(results.map(({ code }) => code).sort()).toEqual([0, 10, 10, 10]);
+    expect(results.map(({ code }) => code).sort((a, b) => a - b)).toEqual([0, 10, 10, 10]);
     await expectUntouched();
   });
 

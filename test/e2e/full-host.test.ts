@@ -7,7 +7,7 @@ import { busyboxTar, execute, shell, smallFileSystem, TestStore, temporaryDirect
 import { heldByKernel } from '../remains';
 
 /** How much of the host is left for a verb: nothing, or enough for the first, the next, or nearly all of its steps. */
-const rooms = [0, 64 * KiB, 512 * KiB, MiB, 2 * MiB, 3 * MiB, 4 * MiB, 5 * MiB, 6 * MiB, 24 * MiB];
+const rooms = [0, 256 * KiB, MiB, 2 * MiB, 3 * MiB, 4 * MiB, 5 * MiB, 24 * MiB];
 
 /** What a verb makes, if there is room. */
 interface Verb {

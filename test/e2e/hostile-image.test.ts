@@ -190,12 +190,8 @@ describe('a manifest that can not be read is refused, in a FILE and in the store
     ['noise', () => seededBytes(3, slotsLength), 13, 'its manifest is lost'],
   ])('%s', async (_, slots, code, ...words) => {
     const path = await withSlots(slots());
-    for (const verb of [
-      ['import', path, 'new'],
-      ['run', '-d', path, '--', 'true'],
-      ['set', path, '--pids', '9'],
-    ])
-      await expectRefused(verb, code, ...words);
+    await expectRefused(['import', path, 'new'], code, ...words);
+    await expectRefused(['run', '-d', path, '--', 'true'], code, ...words);
     const dropped = store.imageOf('dropped');
     await shell('cp', '--sparse=always', path, dropped);
     try {
@@ -205,7 +201,6 @@ describe('a manifest that can not be read is refused, in a FILE and in the store
         reason: expect.stringContaining(words.at(-1) ?? ''),
       });
       expect(await store.loopbox(['start', 'dropped'])).toMatchObject({ code });
-      expect(await store.loopbox(['df'])).toMatchObject({ code: 0 });
     } finally {
       await rm(dropped);
     }
