@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { LoopboxError } from './errors';
 
 export interface RunOptions {
@@ -48,6 +47,8 @@ export function missingProgram(command: string, cause?: unknown): LoopboxError {
  * Throws a LoopboxError with the program's last words when it ends with a code that is not in `okCodes`.
  */
 export async function run(command: string, args: string[], options: RunOptions = {}): Promise<RunResult> {
+  // Loaded here: it costs 2 ms, and most commands start no program.
+  const { spawn } = await import('node:child_process');
   options.signal?.throwIfAborted();
   const child = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'pipe', ...(options.fds ?? [])],

@@ -21,8 +21,7 @@ export async function main(argv: string[]): Promise<number> {
     .addHelpText('after', '\n<container> is a name in the store, or the file of a container: whatever has a "/" is a path.')
     .enablePositionalOptions()
     .option('--version', 'print the version');
-  const wanted = name !== undefined && name in verbs ? [name] : Object.keys(verbs);
-  for (const verb of wanted) (await verbs[verb as keyof typeof verbs]()).register(program, context);
+  for (const verb of verbsToLoad(name, before)) (await verbs[verb]()).register(program, context);
   for (const each of [program, ...allCommands(program)]) prepare(each, context);
   program.hook('preAction', () => {
     if (!command || verbsWithCommand.includes(name ?? '')) return;
@@ -67,6 +66,14 @@ function prepare(command: Command, context: Context): void {
     process.stdout.write(`loopbox ${packageVersion()}\n`);
     throw new CommanderError(0, 'commander.version', '');
   });
+}
+
+/** All for the help and for a verb that is mistyped, none for the version. */
+function verbsToLoad(name: string | undefined, argv: string[]): (keyof typeof verbs)[] {
+  if (name === undefined && argv.includes('--version')) return [];
+  const all = Object.keys(verbs) as (keyof typeof verbs)[];
+  const called = all.find((verb) => verb === name);
+  return called ? [called] : all;
 }
 
 const verbsWithCommand = ['create', 'run', 'set'];
