@@ -23,18 +23,8 @@ export interface Native {
     directIo: boolean;
     readOnly: boolean;
   }): Promise<{ fd: number; index: number }>;
-  /** LOOP_GET_STATUS64. `backingDevice` and `backingInode` identify the attached file. */
-  loopStatus(fd: number): Promise<{
-    index: number;
-    backingDevice: bigint;
-    backingInode: bigint;
-    offsetBytes: number;
-    sizeLimitBytes: number;
-    name: string;
-    autoclear: boolean;
-    readOnly: boolean;
-    directIo: boolean;
-  }>;
+  /** Those of the loop devices with these numbers that are attached to the file with this device and inode (LOOP_GET_STATUS64). */
+  loopsBackedBy(indexes: number[], device: bigint, inode: bigint): Promise<number[]>;
   /** LOOP_SET_STATUS64 with another size limit; all else stays. */
   loopResize(fd: number, sizeLimitBytes: number): Promise<void>;
 

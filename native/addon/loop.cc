@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <random>
+#include <vector>
 
 #include "arguments.h"
 #include "async.h"
@@ -20,6 +21,10 @@ constexpr auto kNodePatience = std::chrono::seconds(2);
 /** Attempts before the thread is given back to the pool, each followed by a pause of at most kPause. */
 constexpr int kAttemptsPerTurn = 8;
 constexpr auto kPause = std::chrono::microseconds(1000);
+
+std::string DevicePath(int index) {
+  return "/dev/loop" + std::to_string(index);
+}
 
 struct AttachedLoop {
   int fd;
@@ -50,7 +55,7 @@ class LoopAttach {
   std::optional<AttachedLoop> Try() {
     Fd control(Check(open("/dev/loop-control", O_RDWR | O_CLOEXEC), "open", "/dev/loop-control"));
     int index = Check(ioctl(control.get(), LOOP_CTL_GET_FREE), "ioctl(LOOP_CTL_GET_FREE)", "/dev/loop-control");
-    std::string path = "/dev/loop" + std::to_string(index);
+    std::string path = DevicePath(index);
     Fd device(open(path.c_str(), (read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC));
     // ENXIO: it is being removed. ENOENT: udev has not made the node of a new device yet.
     if (!device) return Lost("open", path, {ENXIO, ENOENT});
@@ -92,34 +97,43 @@ Napi::Value LoopAttachCall(const Napi::CallbackInfo& info) {
   });
 }
 
-loop_info64 GetStatus(int fd) {
+/** False, too, for a device that is cleared or removed meanwhile, or that has no node here. */
+bool IsBackedBy(int index, uint64_t device, uint64_t inode) {
+  std::string path = DevicePath(index);
+  // Closed at once: an open device is not cleared before its last close.
+  Fd loop(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   loop_info64 status;
-  Check(ioctl(fd, LOOP_GET_STATUS64, &status), "ioctl(LOOP_GET_STATUS64)");
-  return status;
+  if (loop && ioctl(loop.get(), LOOP_GET_STATUS64, &status) == 0) {
+    return status.lo_device == device && status.lo_inode == inode;
+  }
+  if (errno == ENOENT || errno == ENXIO || errno == ENODEV) return false;
+  throw SystemFailure{errno, loop ? "ioctl(LOOP_GET_STATUS64)" : "open", path};
 }
 
-Napi::Value LoopStatus(const Napi::CallbackInfo& info) {
+Napi::Value LoopsBackedBy(const Napi::CallbackInfo& info) {
+  auto list = info[0].As<Napi::Array>();
+  std::vector<int> indexes(list.Length());
+  for (uint32_t i = 0; i < list.Length(); i++) indexes[i] = list.Get(i).As<Napi::Number>();
+  bool lossless;
+  uint64_t device = info[1].As<Napi::BigInt>().Uint64Value(&lossless);
+  uint64_t inode = info[2].As<Napi::BigInt>().Uint64Value(&lossless);
   return RunAsync(
-      info.Env(), [fd = IntArgument(info, 0)] { return GetStatus(fd); },
-      [](Napi::Env env, const loop_info64& status) {
-        auto* name = reinterpret_cast<const char*>(status.lo_file_name);
-        Napi::Object result = Napi::Object::New(env);
-        result.Set("index", status.lo_number);
-        result.Set("backingDevice", Napi::BigInt::New(env, static_cast<uint64_t>(status.lo_device)));
-        result.Set("backingInode", Napi::BigInt::New(env, static_cast<uint64_t>(status.lo_inode)));
-        result.Set("offsetBytes", static_cast<double>(status.lo_offset));
-        result.Set("sizeLimitBytes", static_cast<double>(status.lo_sizelimit));
-        result.Set("name", std::string(name, strnlen(name, LO_NAME_SIZE)));
-        result.Set("autoclear", (status.lo_flags & LO_FLAGS_AUTOCLEAR) != 0);
-        result.Set("readOnly", (status.lo_flags & LO_FLAGS_READ_ONLY) != 0);
-        result.Set("directIo", (status.lo_flags & LO_FLAGS_DIRECT_IO) != 0);
+      info.Env(),
+      [indexes = std::move(indexes), device, inode]() mutable {
+        std::erase_if(indexes, [&](int index) { return !IsBackedBy(index, device, inode); });
+        return std::move(indexes);
+      },
+      [](Napi::Env env, const std::vector<int>& found) {
+        Napi::Array result = Napi::Array::New(env, found.size());
+        for (uint32_t i = 0; i < found.size(); i++) result.Set(i, found[i]);
         return result;
       });
 }
 
 Napi::Value LoopResize(const Napi::CallbackInfo& info) {
   return RunAsync(info.Env(), [fd = IntArgument(info, 0), size = LongArgument(info, 1)] {
-    loop_info64 status = GetStatus(fd);
+    loop_info64 status;
+    Check(ioctl(fd, LOOP_GET_STATUS64, &status), "ioctl(LOOP_GET_STATUS64)");
     status.lo_sizelimit = static_cast<uint64_t>(size);
     Check(ioctl(fd, LOOP_SET_STATUS64, &status), "ioctl(LOOP_SET_STATUS64)");
   });
@@ -129,6 +143,6 @@ Napi::Value LoopResize(const Napi::CallbackInfo& info) {
 
 void InitLoop(Napi::Env env, Napi::Object exports) {
   exports.Set("loopAttach", Napi::Function::New<LoopAttachCall>(env));
-  exports.Set("loopStatus", Napi::Function::New<LoopStatus>(env));
+  exports.Set("loopsBackedBy", Napi::Function::New<LoopsBackedBy>(env));
   exports.Set("loopResize", Napi::Function::New<LoopResize>(env));
 }

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 /** An attached loop device as /sys/block/loopN shows it. */
 export interface AttachedLoop {
@@ -39,6 +39,11 @@ export function listLoops(): AttachedLoop[] {
     .filter((loop) => loop !== undefined);
 }
 
+/** The numbers of all loop devices that something is attached to: cheaper than `listLoops`. */
+export function attachedNumbers(): number[] {
+  return loopNumbers().filter((index) => existsSync(`/sys/block/loop${index}/loop/backing_file`));
+}
+
 /** What `info` tells of the host's loop devices. */
 export interface LoopLimits {
   devices: number;
@@ -48,7 +53,7 @@ export interface LoopLimits {
 }
 
 export function loopLimits(): LoopLimits {
-  return { devices: loopNumbers().length, attached: listLoops().length, preset: readPreset() };
+  return { devices: loopNumbers().length, attached: attachedNumbers().length, preset: readPreset() };
 }
 
 function readPreset(): number | undefined {
@@ -60,6 +65,7 @@ function readPreset(): number | undefined {
   }
 }
 
+/** The numbers of all loop devices, attached or not. */
 function loopNumbers(): number[] {
   return readdirSync('/sys/block')
     .filter((name) => /^loop\d+$/.test(name))

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { type FileHandle, open, readFile, truncate, writeFile } from 'node:fs/promises';
+import { type FileHandle, link, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { flock } from 'fs-ext';
 import { expect, it, vi } from 'vitest';
 import { LoopboxError } from '../../src/errors';
 import { type AttachOptions, attachLoop, type LoopDevice } from '../../src/loop/attach-loop';
+import { attachedTo } from '../../src/loop/find-attached';
 import { listLoops, loopLimits, readLoop } from '../../src/loop/list-loops';
 import { native } from '../../src/native';
 import { MiB } from '../../src/units';
@@ -33,21 +34,10 @@ async function sizeOf(index: number): Promise<number> {
 
 it('attaches a file with all its settings, and detaches it with its close', async () => {
   const { file, path } = await backingFile();
-  const loop = await attach(file, { name: 'shown-name' });
-  const { dev, ino } = await file.stat({ bigint: true });
-  expect(await native().loopStatus(loop.fd)).toEqual({
-    index: loop.index,
-    backingDevice: dev,
-    backingInode: ino,
-    offsetBytes: 0,
-    sizeLimitBytes: 4 * MiB,
-    name: 'shown-name',
-    autoclear: true,
-    readOnly: false,
-    directIo: loop.directIo,
-  });
+  const loop = await attach(file);
   const { index, diskSequence, directIo } = loop;
   expect(listLoops()).toContainEqual({ index, diskSequence, directIo, backingFile: path, offsetBytes: 0, sizeLimitBytes: 4 * MiB });
+  expect(await readFile(`/sys/block/loop${index}/loop/autoclear`, 'utf8')).toBe('1\n');
   expect(loopLimits().attached).toBeGreaterThan(0);
   expect(await sizeOf(index)).toBe(4 * MiB);
   await loop.close();
@@ -58,7 +48,6 @@ it('attaches a file with all its settings, and detaches it with its close', asyn
 it('attaches read-only', async () => {
   const { file } = await backingFile();
   const loop = await attach(file, { readOnly: true });
-  expect((await native().loopStatus(loop.fd)).readOnly).toBe(true);
   await expect(writeFile(loop.path, 'x', { flag: 'r+' })).rejects.toThrow();
 });
 
@@ -92,9 +81,48 @@ it('keeps a flock on the given descriptor until the device is cleared', async ()
 it('resizes an attached device', async () => {
   const { file } = await backingFile();
   const loop = await attach(file);
-  await loop.resize(6 * MiB);
+  await native().loopResize(loop.fd, 6 * MiB);
   expect(await sizeOf(loop.index)).toBe(6 * MiB);
-  expect((await native().loopStatus(loop.fd)).autoclear).toBe(true);
+  await loop.close();
+  expect(readLoop(loop.index)).toBeUndefined();
+});
+
+it('finds the devices of a file by what it is: under another name, through a hard link, without a name', async () => {
+  const { file, path } = await backingFile();
+  const other = await attach((await backingFile()).file);
+  const { dev, ino } = await file.stat({ bigint: true });
+  expect(await attachedTo(dev, ino)).toEqual([]);
+  await link(path, `${path}-link`);
+  await using linked = await open(`${path}-link`, 'r');
+  const first = await attach(file);
+  const second = await attach(linked, { readOnly: true });
+  const both = [first.path, second.path].sort();
+  expect((await attachedTo(dev, ino)).sort()).toEqual(both);
+  await rename(path, `${path}-renamed`);
+  await rm(`${path}-renamed`);
+  await rm(`${path}-link`);
+  expect((await attachedTo(dev, ino)).sort()).toEqual(both);
+  await first.close();
+  expect(await attachedTo(dev, ino)).toEqual([second.path]);
+  await second.close();
+  expect(await attachedTo(dev, ino)).toEqual([]);
+  expect(readLoop(other.index)).toBeDefined();
+});
+
+it('looks through the devices while others come and go, and keeps none of them', async () => {
+  const { file } = await backingFile();
+  const { dev, ino } = await file.stat({ bigint: true });
+  const loop = await attach(file);
+  let done = false;
+  const another = await backingFile();
+  const comeAndGo = async () => {
+    while (!done) await (await attach(another.file)).close();
+  };
+  const busy = Promise.all([comeAndGo(), comeAndGo()]);
+  for (let round = 0; round < 200; round++) expect(await attachedTo(dev, ino)).toEqual([loop.path]);
+  done = true;
+  await busy;
+  expect(listLoops().filter(({ backingFile }) => backingFile === another.path)).toEqual([]);
 });
 
 it('refuses a descriptor that can not back a device', async () => {
