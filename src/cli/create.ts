@@ -30,7 +30,12 @@ async function runCreate([name = '']: string[], flags: CreateFlags, context: Con
   });
   if (flags.start) {
     const { startContainer } = await import('../container/start');
-    await startContainer(context.store, name, { signal: context.signal, warn: context.warn });
+    try {
+      await startContainer(context.store, name, { signal: context.signal, warn: context.warn });
+    } catch (error) {
+      context.warn(`"${name}" is created, but not started`);
+      throw error;
+    }
   }
   return { ...created, template: flags.template };
 }

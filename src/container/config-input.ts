@@ -71,14 +71,19 @@ export function parseConfigInput(input: ConfigInput): ConfigChange {
 
 /** The config after a change. Fields of a null value are gone. */
 export function applyConfigChange(config: Config, change: ConfigChange): Config {
-  const { limits, environment, labels, ...rest } = change;
+  const { limits: _, environment, labels, ...rest } = change;
   return {
     ...config,
     ...rest,
-    limits: merge(config.limits, limits),
+    limits: applyLimits(config.limits, change),
     environment: merge(config.environment, environment),
     labels: merge(config.labels, labels),
   };
+}
+
+/** The limits after a change. */
+export function applyLimits(limits: Limits, change: ConfigChange): Limits {
+  return merge(limits, change.limits);
 }
 
 function merge<T extends object>(base: T, change: object): T {

@@ -2,15 +2,14 @@ import { existsSync } from 'node:fs';
 import { explaining, LoopboxError } from '../errors';
 import { type ImageFile, openImage, placeManifest } from '../image/image-file';
 import type { Config, Manifest } from '../image/manifest';
-import { verifySeal } from '../image/seal';
 import { giveNewIdentity } from '../mount/identity';
 import type { WorkOptions } from '../progress';
 import { newUuid } from '../uuid';
 import { applyConfigChange, type ConfigChange } from './config-input';
-import { fillDisk, takeAttachmentLock } from './disk';
+import { claimImage, fillDisk } from './disk';
 import { takeVerbLock } from './locks';
 import { checkContainerName, checkTemplateName } from './names';
-import { copyToNewImage } from './new-image';
+import { copyToNewImage, type ImageCopy } from './new-image';
 import { forgetFormer } from './remove';
 import type { Store } from './store';
 import { namedTarget } from './target';
@@ -54,19 +53,23 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   const config = applyConfigChange(template.manifest.config, options.change);
   await renewIdentity(copy, name, config);
   options.signal?.throwIfAborted();
-  const manifest: Manifest = {
-    kind: 'image',
-    container: newUuid(),
-    state: newUuid(),
-    name,
-    sizeBytes: copy.sizeBytes,
-    created: new Date().toISOString(),
-    template: { name: options.template, state: template.manifest.state },
-    config,
-  };
-  await placeManifest(copy.file.fd, copy.sizeBytes, manifest);
-  await copy.file.publish(store.containerPath(name));
-  return { name, path: store.containerPath(name), sizeBytes: copy.sizeBytes, how: copy.how };
+  const origin = { name: options.template, state: template.manifest.state };
+  const path = await publishContainer(store, name, copy, { config, template: origin });
+  return { name, path, sizeBytes: copy.sizeBytes, how: copy.how };
+}
+
+/** Makes a finished disk the container NAME, with ids of its own, and returns its path. */
+export async function publishContainer(
+  store: Store,
+  name: string,
+  { file, sizeBytes }: ImageCopy,
+  content: Pick<Manifest, 'config' | 'template'>,
+): Promise<string> {
+  const ids = { container: newUuid(), state: newUuid() };
+  await placeManifest(file.fd, sizeBytes, { kind: 'image', ...ids, name, sizeBytes, created: new Date().toISOString(), ...content });
+  const path = store.containerPath(name);
+  await file.publish(path);
+  return path;
 }
 
 /** Gives the file system in a new file an identity of its own: uuid, machine-id, host name. */
@@ -86,10 +89,6 @@ export async function requireFreeName(store: Store, name: string): Promise<void>
   });
 }
 
-function isSealed(image: ImageFile): image is ImageFile & { manifest: Manifest } {
-  return image.manifest?.sealed !== undefined;
-}
-
 /** Opens a template, locked against removal, and makes sure that nothing has changed it since it was sealed. */
 export async function openTemplate(store: Store, name: string): Promise<ImageFile & { manifest: Manifest }> {
   if (!store.templateNames().includes(name)) {
@@ -97,15 +96,14 @@ export async function openTemplate(store: Store, name: string): Promise<ImageFil
   }
   const image = await openImage(store.templatePath(name), { label: name });
   try {
-    takeAttachmentLock(image, name, 'shared');
-    if (!isSealed(image)) {
+    await claimImage(image, 'shared');
+    if (!image.manifest?.sealed) {
       throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot use template "${name}": it is not sealed`, {
         path: image.path,
         hint: `mv ${image.path} . && loopbox template import ${name} ./${name}.img`,
       });
     }
-    await verifySeal(image);
-    return image;
+    return image as ImageFile & { manifest: Manifest };
   } catch (error) {
     await image.close();
     throw error;

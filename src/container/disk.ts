@@ -1,8 +1,11 @@
+import { statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { explain, LoopboxError } from '../errors';
 import type { ImageFile } from '../image/image-file';
+import { verifySeal } from '../image/seal';
 import { readSuperblock } from '../image/superblock';
 import { attachLoop, type LoopDevice } from '../loop/attach-loop';
+import { attachedTo } from '../loop/find-attached';
 import { type Mount, mountImage } from '../mount/mount-image';
 import type { Warn } from '../progress';
 import { MiB } from '../units';
@@ -85,6 +88,26 @@ async function isHostFull(fd: number): Promise<boolean> {
 
 function hostFull(name: string, cause: unknown): LoopboxError {
   return new LoopboxError('ERR_LOOPBOX_NO_SPACE', `Cannot fill "${name}": the host's file system is full`, { hint: 'loopbox df', cause });
+}
+
+/**
+ * Claims an open image, to attach it (exclusive) or to copy it (shared), for as long as its descriptor is open: takes the attachment
+ * lock, and makes sure that nothing goes round it. ERR_LOOPBOX_IN_USE where the path leads to another file by now, or where a loop
+ * device that stock tools made may write to it (they know nothing of the lock); ERR_LOOPBOX_CORRUPT where a sealed image was changed.
+ */
+export async function claimImage(image: ImageFile, kind: LockKind): Promise<void> {
+  takeAttachmentLock(image, image.label, kind);
+  const { dev, ino } = statSync(image.path, { bigint: true });
+  if (dev !== image.device || ino !== image.inode) throw inUse(image, 'it was replaced meanwhile', 'try again');
+  await verifySeal(image);
+  // A sealed file may be copied while others look into it.
+  if (kind === 'shared' && image.manifest?.sealed) return;
+  const [device] = await attachedTo(image.device, image.inode);
+  if (device) throw inUse(image, `it is attached as ${device}`, `umount ${device}, or losetup -d ${device}`);
+}
+
+function inUse(image: ImageFile, state: string, hint: string): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot open "${image.label}": ${state}`, { hint, path: image.path });
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Manifest } from '../image/manifest';
 import { unseal } from '../image/seal';
 import type { Warn } from '../progress';
 import { newUuid } from '../uuid';
+import { claimImage } from './disk';
 import type { Store } from './store';
 import type { Target } from './target';
 
@@ -26,18 +27,18 @@ export interface Adoption {
 export async function adoptFile(store: Store, target: Target, image: ImageFile, warn: Warn): Promise<Adoption | undefined> {
   const { manifest } = image;
   const name = target.name;
-  if (name === undefined) return requireUnsealed(image);
+  if (name === undefined || target.byPath) return requireUnsealed(image);
   const sealed = isSealed(image);
   if (sealed) await unsealDropped(image, `start "${name}"`);
   if (!manifest) return undefined;
   const twin = sealed || manifest.name === name ? undefined : await findTwin(store, name, image);
-  if (!sealed && !twin && manifest.name === name && manifest.started) return undefined;
+  if (!sealed && !twin && manifest.name === name) return undefined;
 
   const newIdentity = sealed || twin !== undefined || manifest.container === undefined;
   if (twin) warn(`"${name}" is a copy of "${twin}": it gets a new identity`);
   const { sealed: _, ...rest } = manifest;
   const ids = newIdentity && { container: newUuid(), state: newUuid() };
-  return { newIdentity, manifest: { ...rest, ...ids, name, started: new Date().toISOString() } };
+  return { newIdentity, manifest: { ...rest, ...ids, name } };
 }
 
 /** The other container of the store that has this file's container id and keeps it, because its file is called as its manifest says. */
@@ -79,6 +80,7 @@ export async function unsealDropped(image: ImageFile, action: string): Promise<v
       path: image.path,
     });
   }
+  await claimImage(image, 'exclusive');
   await unseal(image);
 }
 

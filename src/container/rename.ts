@@ -3,9 +3,9 @@ import { dirname } from 'node:path';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { type ImageFile, openImage, writeManifest } from '../image/image-file';
 import { renameDurably } from '../image/new-file';
-import { takeAttachmentLock } from './disk';
-import { FileLock, takeVerbLock } from './locks';
+import { claimImage } from './disk';
 import { isSealed } from './identity';
+import { FileLock, takeVerbLock } from './locks';
 import { checkContainerName } from './names';
 import { forgetFormer } from './remove';
 import { requireStopped } from './start';
@@ -29,7 +29,7 @@ export async function renameContainer(store: Store, argument: string, newName: s
   if (existsSync(to.path)) throw nameTaken(from, newName);
   await forgetFormer(store, to);
   await using image = await openImage(from.path, { label: from.label, write: true });
-  takeAttachmentLock(image, from.label);
+  await claimImage(image, 'exclusive');
   try {
     await renameDurably(from.path, to.path);
   } catch (error) {

@@ -12,7 +12,7 @@ import { interruptContainer } from '../runtime/signal-container';
 import { newUuid } from '../uuid';
 import type { ConfigChange } from './config-input';
 import { createContainer } from './create';
-import { takeAttachmentLock } from './disk';
+import { claimImage, takeAttachmentLock } from './disk';
 import { type FileLock, takeVerbLock } from './locks';
 import { removeAfterEnd } from './remove';
 import { type StartOptions, startImage, startLocked } from './start';
@@ -67,7 +67,11 @@ export async function runTemplate(
  */
 export async function runFile(store: Store, path: string, options: RunOptions & { ephemeral: boolean }): Promise<RunningContainer> {
   const target = resolveTarget(store, path);
-  if (!options.ephemeral) return runTarget(store, target, options, (start) => startLocked(store, target, start));
+  if (!options.ephemeral) {
+    // --rm takes away what a run leaves behind, which of a container of the store would be its file.
+    const kept = target.name === undefined ? options : { ...options, removeCommand: undefined };
+    return runTarget(store, target, kept, (start) => startLocked(store, target, start));
+  }
   await using copy = await copyForRun(store, target, options);
   await using image = await openImage(`/proc/self/fd/${copy.fd}`, { label: target.label, write: true });
   const ephemeral = targetOfInode(store, target.label, image.device, image.inode);
@@ -140,7 +144,7 @@ async function locked<T>(target: Target, signal: AbortSignal | undefined, body: 
 /** A copy of the file's present without a name: beside it, to share blocks where the host can, or in the store where that can't be written. */
 async function copyForRun(store: Store, target: Target, options: WorkOptions): Promise<NewFile> {
   await using source = await openTarget(target);
-  takeAttachmentLock(source, target.label, 'shared');
+  await claimImage(source, 'shared');
   const copy = await NewFile.create(dirname(target.path)).catch((error: unknown) => {
     if (!isSystemError(error, 'EROFS', 'EACCES', 'EOPNOTSUPP')) throw error;
     store.prepare();

@@ -1,8 +1,11 @@
+import { CleanupStack } from '../cleanup';
 import { LoopboxError } from '../errors';
 import { type ImageFile, writeManifest } from '../image/image-file';
-import { updateLimits } from '../runtime/update';
+import type { Limits } from '../image/manifest';
+import type { RunRecord } from '../runtime/run-directory';
 import { inspectRun } from '../runtime/status';
-import { applyConfigChange, type ConfigChange } from './config-input';
+import { updateLimits } from '../runtime/update';
+import { applyConfigChange, applyLimits, type ConfigChange } from './config-input';
 import { isSealed, unsealDropped } from './identity';
 import { takeVerbLock } from './locks';
 import type { Store } from './store';
@@ -33,19 +36,26 @@ export async function setConfig(store: Store, argument: string, change: ConfigCh
   const keys = changedKeys(change);
   const state = await inspectRun(target.directory);
   const live = state.running ? keys.filter((key) => limitKeys.includes(key)) : [];
-  if (live.length > 0) await updateLimits(target.directory, store.runtime, config.limits);
-  try {
-    await writeManifest(image, { ...image.manifest, config });
-  } catch (error) {
-    if (live.length > 0) await updateLimits(target.directory, store.runtime, image.manifest.config.limits);
-    throw error;
+  await using undo = new CleanupStack();
+  if (live.length > 0 && state.running) {
+    // What it runs with may differ from its config: `run FILE --memory 64M`.
+    const { limits } = state.record;
+    await runWith(store, target, state.record, applyLimits(limits, change));
+    undo.add(() => runWith(store, target, state.record, limits));
   }
+  await writeManifest(image, { ...image.manifest, config });
+  undo.disarm();
   return { live, nextStart: state.running ? keys.filter((key) => !live.includes(key)) : [] };
+}
+
+async function runWith(store: Store, target: Target, record: RunRecord, limits: Limits): Promise<void> {
+  await updateLimits(target.directory, store.runtime, limits);
+  target.directory.writeRecord({ ...record, limits });
 }
 
 /** What was dropped into the store is its container's own; a FILE that is sealed stays as it is. */
 async function prepareSealed(target: Target, image: ImageFile): Promise<void> {
-  if (target.name !== undefined) return unsealDropped(image, `set "${target.label}"`);
+  if (!target.byPath) return unsealDropped(image, `set "${target.label}"`);
   throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot set "${target.label}": it is sealed`, {
     hint: `loopbox import ${target.path}`,
   });

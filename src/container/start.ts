@@ -4,6 +4,7 @@ import { checkFileSystem, replayJournal } from '../image/check-filesystem';
 import { type ImageFile, openImage, writeManifest } from '../image/image-file';
 import { type Config, defaultConfig } from '../image/manifest';
 import { giveNewIdentity } from '../mount/identity';
+import type { Mount } from '../mount/mount-image';
 import type { Warn } from '../progress';
 import { reapRun } from '../runtime/reap';
 import type { RunRecord } from '../runtime/run-directory';
@@ -11,7 +12,7 @@ import { startContainer as startRuntime } from '../runtime/start-container';
 import { inspectRun } from '../runtime/status';
 import { applyConfigChange, type ConfigChange } from './config-input';
 import { containerSpec } from './container-spec';
-import { Disk, takeAttachmentLock } from './disk';
+import { claimImage, Disk } from './disk';
 import { adoptFile } from './identity';
 import { takeVerbLock } from './locks';
 import type { Store } from './store';
@@ -45,7 +46,7 @@ export async function startContainer(store: Store, argument: string, options: St
 export async function startLocked(store: Store, target: Target, options: StartOptions): Promise<RunRecord> {
   await requireStopped(store, target, 'start');
   await using image = await openTarget(target, { write: true });
-  takeAttachmentLock(image, target.label);
+  await claimImage(image, 'exclusive');
   return await startImage(store, target, image, options);
 }
 
@@ -53,7 +54,7 @@ export async function startLocked(store: Store, target: Target, options: StartOp
 export async function startImage(store: Store, target: Target, image: ImageFile, options: StartOptions): Promise<RunRecord> {
   await using cleanup = new CleanupStack();
   for (const key of image.ignored) options.warn(`"${target.label}" asks for "${key}", which no file can grant: ignored`);
-  if (target.name === undefined) await checkStrangersFile(store, image);
+  if (target.byPath) await checkStrangersFile(store, image, options.signal);
   const adoption = await adoptFile(store, target, image, options.warn);
   options.signal?.throwIfAborted();
 
@@ -65,14 +66,12 @@ export async function startImage(store: Store, target: Target, image: ImageFile,
   );
   const config = effectiveConfig(image, options.change);
   const hostname = config.hostname ?? target.name ?? image.manifest?.name ?? 'loopbox';
-  if (adoption?.newIdentity && !(await giveNewIdentity(disk.mount, { hostname })).hasNewUuid) {
-    options.warn(`"${target.label}" keeps its file-system uuid: this kernel or its ext4 features can't change it`);
-  }
+  if (adoption?.newIdentity) await renewIdentity(disk.mount, hostname, target.label, options.warn);
   const { spec, stopSignal } = await containerSpec(disk.mount.tree, { ...config, hostname }, target.label, options.terminal ?? false);
   if (adoption) await writeManifest(image, adoption.manifest);
   options.signal?.throwIfAborted();
 
-  return await startRuntime({
+  const record = await startRuntime({
     directory: target.directory,
     runtime: store.runtime,
     logPath: store.logPath(target.id),
@@ -84,12 +83,24 @@ export async function startImage(store: Store, target: Target, image: ImageFile,
       label: target.label,
       loop: { index: disk.loop.index, diskSequence: disk.loop.diskSequence },
       stopSignal,
+      limits: config.limits,
     },
     stdin: options.stdin ?? false,
     beforeStart: options.beforeStart,
     exitCommand: options.exitCommand,
     signal: options.signal,
   });
+  if (!target.byPath && image.manifest && !image.manifest.started) {
+    await writeManifest(image, { ...image.manifest, started: record.startedAt });
+  }
+  return record;
+}
+
+/** A new identity is durable before the manifest says that there is one. */
+async function renewIdentity(mount: Mount, hostname: string, label: string, warn: Warn): Promise<void> {
+  const { hasNewUuid } = await giveNewIdentity(mount, { hostname });
+  if (!hasNewUuid) warn(`"${label}" keeps its file-system uuid: this kernel or its ext4 features can't change it`);
+  await mount.sync();
 }
 
 /** Tidies up after an earlier run, and throws ERR_LOOPBOX_WRONG_STATE where the container runs. For a caller that holds the verb lock. */
@@ -109,10 +120,10 @@ function effectiveConfig(image: ImageFile, change: ConfigChange | undefined): Co
 }
 
 /** A FILE from elsewhere is checked before the kernel mounts it; one whose container id the store knows is our own. */
-async function checkStrangersFile(store: Store, image: ImageFile): Promise<void> {
+async function checkStrangersFile(store: Store, image: ImageFile, signal: AbortSignal | undefined): Promise<void> {
   if (image.manifest?.container !== undefined && (await isKnown(store, image.manifest.container))) return;
-  if (image.superblock.needsRecovery) await replayJournal(image.fd, image.label);
-  await checkFileSystem(image.fd, image.label);
+  if (image.superblock.needsRecovery) await replayJournal(image.fd, image.label, signal);
+  await checkFileSystem(image.fd, image.label, signal);
 }
 
 async function isKnown(store: Store, containerId: string): Promise<boolean> {

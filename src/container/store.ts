@@ -1,5 +1,5 @@
 import { type Dirent, mkdirSync, readdirSync, realpathSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { isSystemError, LoopboxError } from '../errors';
 import { RunDirectory } from '../runtime/run-directory';
 import { isContainerName, isTemplateName } from './names';
@@ -101,14 +101,14 @@ function list(directory: string): Dirent[] {
   }
 }
 
-/** Two ways to write one root must not make two of it. */
+/** Two ways to write one root must not make two of it, nor the making of it. */
 function canonical(path: string): string {
   const absolute = resolve(path);
   try {
     return realpathSync(absolute);
   } catch (error) {
-    if (isSystemError(error, 'ENOENT')) return absolute;
-    throw error;
+    if (!isSystemError(error, 'ENOENT') || absolute === '/') throw error;
+    return join(canonical(dirname(absolute)), basename(absolute));
   }
 }
 

@@ -14,8 +14,10 @@ export interface Target {
   /** As messages and `ls` show it. */
   label: string;
   path: string;
-  /** Missing for a FILE. */
+  /** Missing for a file that is no container of the store. */
   name?: string;
+  /** Whether it was given as a FILE, to which nothing is ever done but to its content. */
+  byPath: boolean;
   verbLockPath: string;
   directory: RunDirectory;
 }
@@ -42,12 +44,13 @@ export function resolveRun(store: Store, argument: string): Target {
     return target && (target.name === undefined || isRunning(target)) ? target : resolveTarget(store, argument);
   }
   const path = resolve(argument);
+  const own = statSync(path, { throwIfNoEntry: false }) && fileTarget(store, path);
+  if (own && isRunning(own)) return own;
   const runs = store
     .runIds()
     .map((id) => targetOfRun(store, id))
     .filter((target) => target.name === undefined && target.path === path && isRunning(target));
-  const own = runs.find(({ id }) => id === idOfFile(path));
-  if (runs.length <= 1 || own) return own ?? runs[0] ?? fileTarget(store, path);
+  if (runs.length <= 1) return runs[0] ?? fileTarget(store, path);
   throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot choose a run of "${path}": ${runs.length} copies of it run`, {
     hint: `use an id: ${runs.map(({ id }) => id).join(', ')}`,
   });
@@ -67,6 +70,7 @@ export function targetOfRun(store: Store, id: string): Target {
     id,
     label: record?.label ?? id,
     path: record?.file ?? id,
+    byPath: true,
     verbLockPath: store.fileLockPath(id),
     directory,
   };
@@ -78,6 +82,7 @@ export function namedTarget(store: Store, name: string): Target {
     id: name,
     label: name,
     name,
+    byPath: false,
     path: store.containerPath(name),
     verbLockPath: store.verbLockPath(name),
     directory: store.runDirectory(name),
@@ -87,19 +92,19 @@ export function namedTarget(store: Store, name: string): Target {
 /** The target of a FILE, which any path and any hard link to it leads to. */
 function fileTarget(store: Store, path: string): Target {
   const { dev, ino } = fileIdentity(statSync, path, path);
-  return targetOfInode(store, path, dev, ino);
+  const isSame = (name: string) => {
+    const status = lstatSync(store.containerPath(name), { bigint: true, throwIfNoEntry: false });
+    return status?.dev === dev && status.ino === ino;
+  };
+  // A container of the store stays one, whatever path leads to it: one lock, one run directory.
+  const name = store.containerNames().find(isSame);
+  return name === undefined ? targetOfInode(store, path, dev, ino) : { ...namedTarget(store, name), byPath: true };
 }
 
 /** The target of a file that may have no name, shown as `path`. */
 export function targetOfInode(store: Store, path: string, device: bigint, inode: bigint): Target {
   const id = fileId(device, inode);
-  return { id, label: path, path, verbLockPath: store.fileLockPath(id), directory: store.runDirectory(id) };
-}
-
-/** The id of the file that a path leads to now, if there is one. */
-function idOfFile(path: string): string | undefined {
-  const status = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return status && fileId(status.dev, status.ino);
+  return { id, label: path, path, byPath: true, verbLockPath: store.fileLockPath(id), directory: store.runDirectory(id) };
 }
 
 function fileId(device: bigint, inode: bigint): string {
@@ -126,7 +131,7 @@ export function openTarget(target: Target, options: { write?: boolean } = {}): P
 
 /** Refuses what never happens to a FILE given by path: no verb renames or removes it. */
 export function requireName(target: Target, verb: string): string {
-  if (target.name !== undefined) return target.name;
+  if (target.name !== undefined && !target.byPath) return target.name;
   throw new LoopboxError(
     'ERR_LOOPBOX_USAGE',
     `Cannot ${verb} "${target.label}": it is a file given by path, not a container of the store`,

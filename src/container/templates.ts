@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { explain, explaining, LoopboxError } from '../errors';
-import { openImage } from '../image/image-file';
+import { type ImageFile, openImage } from '../image/image-file';
 import { imageSize, makeFileSystem } from '../image/make-filesystem';
 import { type Config, defaultConfig, type Manifest } from '../image/manifest';
 import { NewFile, syncDirectory } from '../image/new-file';
@@ -14,11 +14,11 @@ import type { WorkOptions } from '../progress';
 import { GiB } from '../units';
 import { newUuid } from '../uuid';
 import { applyConfigChange, type ConfigChange } from './config-input';
-import { fillDisk, takeAttachmentLock } from './disk';
-import { ownBytes } from './own-bytes';
+import { claimImage, fillDisk, takeAttachmentLock } from './disk';
 import { FileLock, takeVerbLock } from './locks';
 import { checkTemplateName } from './names';
 import { copyToNewImage, type ImageCopy } from './new-image';
+import { ownBytes } from './own-bytes';
 import { requireStopped } from './start';
 import type { Store } from './store';
 import { openTarget, resolveTarget } from './target';
@@ -54,11 +54,10 @@ async function makeTemplate(store: Store, name: string, source: string, options:
   store.prepare();
   await using _lock = await takeTemplateLock(store, name, options.signal);
   requireFreeTemplate(store, name);
-  await using copy = (await isRawImage(source))
-    ? await copyRawImage(store, source, options)
-    : await fillFromTar(store, name, source, options);
+  const isImage = await isRawImage(source);
+  await using copy = isImage ? await copyRawImage(store, source, options) : await fillFromTar(store, name, source, options);
   options.signal?.throwIfAborted();
-  return await publishTemplate(store, name, copy, applyConfigChange(defaultConfig(), options.change));
+  return await publishTemplate(store, name, copy, applyConfigChange(copy.config, options.change));
 }
 
 /** Makes a sealed template of a stopped container, without the container's identity. Returns also what was cleaned. */
@@ -76,7 +75,7 @@ export async function createTemplate(
   await using _verb = await takeVerbLock(target.verbLockPath, target.label, options.signal);
   await requireStopped(store, target, 'make a template of');
   await using image = await openTarget(target);
-  takeAttachmentLock(image, target.label, 'shared');
+  await claimImage(image, 'shared');
   await using copy = await copyToNewImage(image, store.templatesDirectory, {
     ...options,
     label: name,
@@ -84,9 +83,13 @@ export async function createTemplate(
   });
 
   const cleaned = await fillDisk({ fd: copy.file.fd, ...copy }, name, ({ mount }) => cleanIdentity(mount));
-  // The host name was the container's own; a container made from the template has its name for it.
-  const { hostname: _, ...config } = image.manifest?.config ?? defaultConfig();
-  return { ...(await publishTemplate(store, name, copy, config)), cleaned };
+  return { ...(await publishTemplate(store, name, copy, templateConfig(image))), cleaned };
+}
+
+/** The image's config without the host name: that was the container's own, and a container made from the template has its name for it. */
+function templateConfig({ manifest }: ImageFile): Config {
+  const { hostname: _, ...config } = manifest?.config ?? defaultConfig();
+  return config;
 }
 
 export async function listTemplates(store: Store): Promise<TemplateInfo[]> {
@@ -139,20 +142,24 @@ async function isRawImage(source: string): Promise<boolean> {
   }
 }
 
-async function copyRawImage(store: Store, source: string, options: TemplateImportOptions): Promise<ImageCopy> {
+/** A template in the making, with the config that it brings along. */
+type Template = ImageCopy & { config: Config };
+
+async function copyRawImage(store: Store, source: string, options: TemplateImportOptions): Promise<Template> {
   await using image = await openImage(source, { label: source });
-  takeAttachmentLock(image, source, 'shared');
-  return await copyToNewImage(image, store.templatesDirectory, { ...options, label: source, check: true });
+  await claimImage(image, 'shared');
+  const copy = await copyToNewImage(image, store.templatesDirectory, { ...options, label: source, check: true });
+  return { ...copy, config: templateConfig(image) };
 }
 
-async function fillFromTar(store: Store, name: string, source: string, options: TemplateImportOptions): Promise<ImageCopy> {
+async function fillFromTar(store: Store, name: string, source: string, options: TemplateImportOptions): Promise<Template> {
   const sizeBytes = imageSize(options.sizeBytes ?? 10 * GiB);
   await using tar = await openTar(source, options);
   const file = await NewFile.create(store.templatesDirectory);
   try {
     await makeFileSystem(file.fd, sizeBytes, options.signal);
     await fillDisk({ fd: file.fd, sizeBytes, blockSize: 4096 }, name, ({ mount }) => extract(mount, tar.entries()));
-    return { file, sizeBytes, blockSize: 4096, how: 'copy', [Symbol.asyncDispose]: () => file.close() };
+    return { file, sizeBytes, blockSize: 4096, how: 'copy', config: defaultConfig(), [Symbol.asyncDispose]: () => file.close() };
   } catch (error) {
     await file.close();
     throw error;

@@ -10,8 +10,8 @@ import { NewFile, syncDirectory } from '../image/new-file';
 import { writeImageToStream } from '../image/stream-image';
 import type { WorkOptions } from '../progress';
 import { newUuid } from '../uuid';
-import { renewIdentity, requireFreeName } from './create';
-import { takeAttachmentLock } from './disk';
+import { publishContainer, renewIdentity, requireFreeName } from './create';
+import { claimImage, takeAttachmentLock } from './disk';
 import { takeVerbLock } from './locks';
 import { checkContainerName } from './names';
 import { copyToNewImage } from './new-image';
@@ -38,7 +38,7 @@ export async function exportContainer(
   await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
   await requireStopped(store, target, 'export');
   await using image = await openTarget(target);
-  takeAttachmentLock(image, target.label, 'shared');
+  await claimImage(image, 'shared');
   if (!image.manifest) {
     throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot export "${target.label}": it has no manifest`, {
       hint: `loopbox import ${image.path}`,
@@ -64,11 +64,23 @@ async function exportToFile(image: ImageFile, manifest: Manifest, path: string, 
     if (!options.force) return await file.publish(path);
     await replaceBy(file, path);
   } catch (error) {
+    if (isSystemError(error, 'EOPNOTSUPP')) throw noUnnamedFiles(path, error);
     throw explain(error, `export to "${path}"`, { hint: isSystemError(error, 'EEXIST') ? replaceHint : undefined });
   }
 }
 
 const replaceHint = 'add --force to replace it';
+
+function noUnnamedFiles(path: string, cause: unknown): LoopboxError {
+  return new LoopboxError(
+    'ERR_LOOPBOX_NOT_SUPPORTED',
+    `Cannot export to "${path}": its file system has no files without a name (O_TMPFILE)`,
+    {
+      hint: `loopbox export … - > ${path}`,
+      cause,
+    },
+  );
+}
 
 /** Before long work: is there a file, and may it be replaced? Nothing else ever is: `/dev/null` is no place for an image. */
 async function requireReplaceable(path: string, force: boolean): Promise<void> {
@@ -129,10 +141,10 @@ export function importContainer(store: Store, source: string, options: ImportOpt
 }
 
 async function importFile(store: Store, source: string, options: ImportOptions): Promise<Imported> {
-  const path = resolve(source);
-  await using image = await (options.rescue ? rescueImage : openImage)(path, { label: source });
-  takeAttachmentLock(image, source, 'shared');
-  const name = options.name ?? image.manifest?.name ?? basename(path).replace(/\.(img|ext4|raw)$/, '');
+  const file = resolve(source);
+  await using image = await (options.rescue ? rescueImage : openImage)(file, { label: source });
+  await claimImage(image, 'shared');
+  const name = options.name ?? image.manifest?.name ?? basename(file).replace(/\.(img|ext4|raw)$/, '');
   checkContainerName(name);
   store.prepare();
   await using _lock = await takeVerbLock(store.verbLockPath(name), name, options.signal);
@@ -142,16 +154,9 @@ async function importFile(store: Store, source: string, options: ImportOptions):
   const config = image.manifest?.config ?? defaultConfig();
   await renewIdentity(copy, name, config);
   options.signal?.throwIfAborted();
-  await placeManifest(copy.file.fd, copy.sizeBytes, {
-    kind: 'image',
-    container: newUuid(),
-    state: newUuid(),
-    name,
-    sizeBytes: copy.sizeBytes,
-    created: new Date().toISOString(),
-    ...(image.manifest?.template && { template: image.manifest.template }),
+  const path = await publishContainer(store, name, copy, {
     config,
+    ...(image.manifest?.template && { template: image.manifest.template }),
   });
-  await copy.file.publish(store.containerPath(name));
-  return { name, path: store.containerPath(name), sizeBytes: copy.sizeBytes };
+  return { name, path, sizeBytes: copy.sizeBytes };
 }

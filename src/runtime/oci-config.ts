@@ -2,10 +2,10 @@ import { readSeccomp, type OciSeccomp } from './seccomp';
 
 /** Limits of a container; what is missing is unlimited. */
 export interface Limits {
-  memoryBytes?: number | undefined;
+  memoryBytes?: number;
   /** CPUs' worth of time: 0.5 is half of one. */
-  cpus?: number | undefined;
-  pids?: number | undefined;
+  cpus?: number;
+  pids?: number;
 }
 
 /** A process to be started in a container, with all names resolved. */

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { isSystemError } from '../errors';
-import type { OciConfig, ProcessSpec } from './oci-config';
+import type { Limits, OciConfig, ProcessSpec } from './oci-config';
 
 /** What is known about a container that runs, or that has run and was not tidied up yet (`run.json`). */
 export interface RunRecord {
@@ -12,6 +12,8 @@ export interface RunRecord {
   label: string;
   loop: { index: number; diskSequence: number };
   stopSignal: string;
+  /** What it runs with, which a later change of its config may differ from. */
+  limits: Limits;
   /** The OCI runtime's program, absolute. */
   runtime: string;
   terminal: boolean;
@@ -27,7 +29,7 @@ export interface RunRecord {
 }
 
 /** What the caller of a start knows of the record. */
-export type RunDetails = Pick<RunRecord, 'id' | 'file' | 'label' | 'loop' | 'stopSignal'>;
+export type RunDetails = Pick<RunRecord, 'id' | 'file' | 'label' | 'loop' | 'stopSignal' | 'limits'>;
 
 /** How a run ended (`last.json`); kept until the next run ends. */
 export interface LastRun {
