@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { attachedLoops } from './loop-devices';
 
 /** What every temporary file and directory of the tests is called at the start. */
 export const temporaryPrefix = 'loopbox-';
@@ -12,7 +13,7 @@ export type HostState = ReadonlySet<string>;
 /** Loop devices, mounts, processes, cgroups, network namespaces, and files in /run, /var/log and the temporary directory. */
 export function snapshotOfLeftovers(): HostState {
   return new Set([
-    ...loopDevices(),
+    ...attachedLoops().map(({ index, diskSequence, backingFile }) => `loop device ${index} (use ${diskSequence}) on ${backingFile}`),
     ...mounts(),
     ...processes(),
     ...cgroups(),
@@ -39,16 +40,6 @@ export async function leftSince(before: HostState, withinMs = 5000): Promise<str
 export async function expectNothingLeft(before: HostState, withinMs?: number): Promise<void> {
   const left = await leftSince(before, withinMs);
   if (left.length > 0) throw new Error(`Left behind:\n${left.map((thing) => `  ${thing}`).join('\n')}`);
-}
-
-function loopDevices(): string[] {
-  return names('/sys/block')
-    .filter((name) => name.startsWith('loop'))
-    .flatMap((name) => {
-      const backingFile = text(`/sys/block/${name}/loop/backing_file`);
-      // Loop numbers are reused; the sequence number tells one use from the next.
-      return backingFile === undefined ? [] : [`loop device ${name} (use ${text(`/sys/block/${name}/diskseq`)}) on ${backingFile}`];
-    });
 }
 
 function mounts(): string[] {

@@ -1,12 +1,12 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { listLoops } from '../src/loop/list-loops';
 import { readHierarchies } from '../src/runtime/cgroup-hierarchies';
+import { attachedLoops } from './loop-devices';
 import type { TestStore } from './store';
 
 /** What the kernel holds for the runs of one store: loop devices and processes, one line for each. Other stores may be busy meanwhile. */
 export function heldByKernel(store: TestStore): string[] {
-  const loops = listLoops().filter(({ backingFile }) => backingFile.startsWith(`${store.root}/`));
+  const loops = attachedLoops().filter(({ backingFile }) => backingFile.startsWith(`${store.root}/`));
   return [
     ...loops.map(({ index, backingFile }) => `loop device ${index} on ${backingFile}`),
     ...processesOf(store).map(({ pid, name }) => `process ${pid} (${name})`),

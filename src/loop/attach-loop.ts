@@ -1,11 +1,8 @@
-import { close as closeCallback } from 'node:fs';
-import { promisify } from 'node:util';
+import { Descriptor } from '../descriptor';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { native } from '../native';
 import type { Warn } from '../progress';
-import { readLoop } from './list-loops';
-
-const closeFd = promisify(closeCallback);
+import { type LoopState, readLoop } from './list-loops';
 
 export interface AttachOptions {
   /** The backing file. The device keeps this open file description, and with it a flock on it, until it is cleared. */
@@ -23,46 +20,20 @@ export interface AttachOptions {
  * An attached loop device. The kernel clears it with its last close (AUTOCLEAR): ours, or that of a mount that stands on it.
  * Numbers are reused; `diskSequence` tells one attachment from the next.
  */
-export class LoopDevice implements AsyncDisposable {
+export class LoopDevice extends Descriptor {
   readonly index: number;
   /** `/dev/loopN` */
   readonly path: string;
   readonly diskSequence: number;
   /** Whether the kernel uses direct I/O: asked for, and possible on this host's file system. */
   readonly directIo: boolean;
-  #fd: number | undefined;
 
-  constructor(fd: number, attached: { index: number; diskSequence: number; directIo: boolean }) {
-    this.#fd = fd;
-    this.index = attached.index;
-    this.path = `/dev/loop${attached.index}`;
-    this.diskSequence = attached.diskSequence;
-    this.directIo = attached.directIo;
-  }
-
-  get fd(): number {
-    if (this.#fd === undefined) throw new Error(`${this.path} is closed`);
-    return this.#fd;
-  }
-
-  /** Makes the device show another length of its file. What is mounted on it learns of it by a resize of its own. */
-  async resize(sizeLimitBytes: number): Promise<void> {
-    try {
-      await native().loopResize(this.fd, sizeLimitBytes);
-    } catch (error) {
-      throw explain(error, `resize "${this.path}"`);
-    }
-  }
-
-  /** Gives the device up; the kernel clears it when nothing else, such as a mount, holds it. */
-  async close(): Promise<void> {
-    const fd = this.#fd;
-    this.#fd = undefined;
-    if (fd !== undefined) await closeFd(fd);
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  constructor(fd: number, index: number, state: LoopState) {
+    super(fd);
+    this.index = index;
+    this.path = `/dev/loop${index}`;
+    this.diskSequence = state.diskSequence;
+    this.directIo = state.directIo;
   }
 }
 
@@ -78,13 +49,13 @@ export async function attachLoop({ fd, warn, ...options }: AttachOptions): Promi
     });
   const state = readLoop(attached.index);
   if (!state) {
-    await closeFd(attached.fd);
+    await new Descriptor(attached.fd).close();
     throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot attach "${options.name}": /sys does not show /dev/loop${attached.index}`, {
       hint: 'mount -t sysfs sysfs /sys',
     });
   }
   if (options.directIo && !state.directIo) warn(`"${options.name}" is attached without direct I/O: the host's file system can't do it`);
-  return new LoopDevice(attached.fd, state);
+  return new LoopDevice(attached.fd, attached.index, state);
 }
 
 function explainAttach(error: unknown, name: string): unknown {

@@ -1,45 +1,27 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
-/** An attached loop device as /sys/block/loopN shows it. */
-export interface AttachedLoop {
-  index: number;
-  /** The kernel's name of the file, ending in ` (deleted)` where it has none any more. */
-  backingFile: string;
-  offsetBytes: number;
-  /** 0: the whole file. */
-  sizeLimitBytes: number;
+/** What /sys/block/loopN tells of an attached loop device. */
+export interface LoopState {
   /** Differs between two attachments of one number, and from every other disk's since boot. */
   diskSequence: number;
+  /** Whether the kernel reads and writes the file past the page cache. */
   directIo: boolean;
 }
 
 /** The device's state, or undefined where nothing is attached to it. */
-export function readLoop(index: number): AttachedLoop | undefined {
+export function readLoop(index: number): LoopState | undefined {
   const directory = `/sys/block/loop${index}`;
   const read = (name: string) => readFileSync(`${directory}/${name}`, 'utf8').trim();
   try {
-    return {
-      index,
-      backingFile: read('loop/backing_file'),
-      offsetBytes: Number(read('loop/offset')),
-      sizeLimitBytes: Number(read('loop/sizelimit')),
-      diskSequence: Number(read('diskseq')),
-      directIo: read('loop/dio') === '1',
-    };
+    // A device that is not attached has a diskseq, too, and no directory `loop`.
+    return { directIo: read('loop/dio') === '1', diskSequence: Number(read('diskseq')) };
   } catch (error) {
     if (isGone(error)) return undefined;
     throw error;
   }
 }
 
-/** All attached loop devices of the host, ours and others', by number. */
-export function listLoops(): AttachedLoop[] {
-  return loopNumbers()
-    .map(readLoop)
-    .filter((loop) => loop !== undefined);
-}
-
-/** The numbers of all loop devices that something is attached to: cheaper than `listLoops`. */
+/** The numbers of the loop devices that something is attached to. */
 export function attachedNumbers(): number[] {
   return loopNumbers().filter((index) => existsSync(`/sys/block/loop${index}/loop/backing_file`));
 }

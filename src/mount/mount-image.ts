@@ -1,27 +1,21 @@
-import { close, constants, readFileSync } from 'node:fs';
+import { constants, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { promisify } from 'node:util';
+import { Descriptor } from '../descriptor';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { native } from '../native';
 import { Tree } from './tree';
 
-const closeFd = promisify(close);
-
-/** A mounted file system that is in no mount namespace: it is reached through this handle alone and unmounted with its last descriptor. */
-export class Mount implements AsyncDisposable {
+/**
+ * A mounted file system that is in no mount namespace: it is reached through this handle alone and unmounted with its last descriptor,
+ * unless it has been moved into a namespace. `fd` is the mount itself, as fsmount gave it (O_PATH): what move_mount takes, by `/proc/PID/fd/N`.
+ */
+export class Mount extends Descriptor {
   /** All that is inside. */
   readonly tree: Tree;
-  #fd: number | undefined;
 
   constructor(fd: number) {
-    this.#fd = fd;
+    super(fd);
     this.tree = new Tree(fd);
-  }
-
-  /** The mount itself, as fsmount gave it (an O_PATH descriptor): what move_mount takes, by `/proc/PID/fd/N`. */
-  get fd(): number {
-    if (this.#fd === undefined) throw new Error('The mount is closed');
-    return this.#fd;
   }
 
   /** Writes everything to the device; throws what the writes failed with. */
@@ -31,17 +25,6 @@ export class Mount implements AsyncDisposable {
     } catch (error) {
       throw explain(error, 'write the image');
     }
-  }
-
-  /** Unmounts, unless the mount has been moved into a namespace. */
-  async close(): Promise<void> {
-    const fd = this.#fd;
-    this.#fd = undefined;
-    if (fd !== undefined) await closeFd(fd);
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 }
 

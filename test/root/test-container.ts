@@ -15,6 +15,7 @@ import { startContainer } from '../../src/runtime/start-container';
 import { inspectRun } from '../../src/runtime/status';
 import { MiB } from '../../src/units';
 import { busyboxTar, cleanUp, shell, temporaryDirectory } from '../fixtures';
+import { attachedLoops } from '../loop-devices';
 
 export interface TestStart {
   command?: string[];
@@ -163,7 +164,7 @@ export class TestContainer {
   }
 
   #isAttached(): boolean {
-    return readdirSync('/sys/block').some((name) => textOf(`/sys/block/${name}/loop/backing_file`).trim() === this.image);
+    return attachedLoops().some(({ backingFile }) => backingFile === this.image);
   }
 
   async #clear(): Promise<void> {
