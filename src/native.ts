@@ -4,7 +4,7 @@ import { packageDirectory } from './package';
 
 /**
  * The addon's calls, thin over system calls of the same name. All that may block run on libuv's pool and reject with
- * a `SystemError`. Descriptors are plain numbers, close-on-exec, and closed with `fs.close`.
+ * a `SystemError`, which names the file of a descriptor, too. Descriptors are plain numbers, close-on-exec, and closed with `fs.close`.
  */
 export interface Native {
   // loop.cc: loop(4), linux/loop.h
@@ -32,8 +32,8 @@ export interface Native {
 
   /** FICLONE: makes `destination` share all blocks of `source`. EOPNOTSUPP, EXDEV or EINVAL where the host can't. */
   reflink(destination: number, source: number): Promise<void>;
-  /** FIEMAP: bytes that the host has allocated for the file, and how many of them others share. */
-  fileExtents(fd: number): Promise<{ allocatedBytes: number; sharedBytes: number }>;
+  /** FIEMAP: how many of the bytes that the host has allocated for the file others share. */
+  sharedBytes(fd: number): Promise<number>;
   /** The first data at or after `offset` (SEEK_DATA, SEEK_HOLE), or null where only a hole follows. */
   nextData(fd: number, offset: number): Promise<{ start: number; end: number } | null>;
   /** copy_file_range, repeated until `length` bytes are copied to the same offset; falls back to read and write across file systems. Starts writeback at once. */
@@ -53,8 +53,8 @@ export interface Native {
 
   /** Opens with O_NONBLOCK unless O_PATH is given: a fifo in the image must not hold a thread. */
   openInRoot(root: number, path: string, flags: number, mode: number): Promise<number>;
-  /** Removes a file, or an empty directory with `directory`. */
-  removeInRoot(root: number, path: string, directory: boolean): Promise<void>;
+  /** Removes a file or a symlink. */
+  removeInRoot(root: number, path: string): Promise<void>;
   /**
    * Creates archive entries below `root`, in order, each with owner, mode, times and extended attributes; missing parents are made
    * (0755, root). An existing non-directory is replaced. Rejects at the first that fails; the error carries `entry`, its index.
@@ -69,7 +69,7 @@ export interface Native {
    * Returns fsmount's own descriptor, on which the mount's life hangs until it is moved somewhere. It is O_PATH: good for
    * openInRoot, extractEntries and move_mount; for syncfs and ioctls open `.` below it.
    */
-  mountExt4(device: string, readOnly: boolean): Promise<number>;
+  mountExt4(device: string): Promise<number>;
   /** EXT4_IOC_SETFSUUID on any descriptor inside the mounted file system that is not O_PATH; `uuid` is 16 bytes. */
   setFileSystemUuid(fd: number, uuid: Uint8Array): Promise<void>;
 

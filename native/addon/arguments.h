@@ -18,7 +18,3 @@ inline int64_t LongArgument(const Napi::CallbackInfo& info, size_t index) {
 inline std::string StringArgument(const Napi::CallbackInfo& info, size_t index) {
   return info[index].As<Napi::String>();
 }
-
-inline bool BooleanArgument(const Napi::CallbackInfo& info, size_t index) {
-  return info[index].As<Napi::Boolean>();
-}

@@ -10,19 +10,14 @@ namespace {
 
 Napi::Value Reflink(const Napi::CallbackInfo& info) {
   return RunAsync(info.Env(), [destination = IntArgument(info, 0), source = IntArgument(info, 1)] {
-    Check(ioctl(destination, FICLONE, source), "ioctl(FICLONE)");
+    CheckOn(destination, ioctl(destination, FICLONE, source), "ioctl(FICLONE)");
   });
 }
 
-Napi::Value FileExtentsCall(const Napi::CallbackInfo& info) {
+Napi::Value SharedBytesCall(const Napi::CallbackInfo& info) {
   return RunAsync(
-      info.Env(), [fd = IntArgument(info, 0)] { return FileExtents(fd); },
-      [](Napi::Env env, const Extents& extents) {
-        Napi::Object result = Napi::Object::New(env);
-        result.Set("allocatedBytes", static_cast<double>(extents.allocated));
-        result.Set("sharedBytes", static_cast<double>(extents.shared));
-        return result;
-      });
+      info.Env(), [fd = IntArgument(info, 0)] { return SharedBytes(fd); },
+      [](Napi::Env env, uint64_t bytes) { return Napi::Number::New(env, static_cast<double>(bytes)); });
 }
 
 Napi::Value NextDataCall(const Napi::CallbackInfo& info) {
@@ -46,7 +41,7 @@ Napi::Value CopyRangeCall(const Napi::CallbackInfo& info) {
 Napi::Value PunchHole(const Napi::CallbackInfo& info) {
   return RunAsync(info.Env(),
                   [fd = IntArgument(info, 0), offset = LongArgument(info, 1), length = LongArgument(info, 2)] {
-                    Check(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length), "fallocate");
+                    CheckOn(fd, fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length), "fallocate");
                   });
 }
 
@@ -70,14 +65,14 @@ Napi::Value RenameNoReplace(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value SyncFileSystem(const Napi::CallbackInfo& info) {
-  return RunAsync(info.Env(), [fd = IntArgument(info, 0)] { Check(syncfs(fd), "syncfs"); });
+  return RunAsync(info.Env(), [fd = IntArgument(info, 0)] { CheckOn(fd, syncfs(fd), "syncfs"); });
 }
 
 }  // namespace
 
 void InitFiles(Napi::Env env, Napi::Object exports) {
   exports.Set("reflink", Napi::Function::New<Reflink>(env));
-  exports.Set("fileExtents", Napi::Function::New<FileExtentsCall>(env));
+  exports.Set("sharedBytes", Napi::Function::New<SharedBytesCall>(env));
   exports.Set("nextData", Napi::Function::New<NextDataCall>(env));
   exports.Set("copyRange", Napi::Function::New<CopyRangeCall>(env));
   exports.Set("punchHole", Napi::Function::New<PunchHole>(env));

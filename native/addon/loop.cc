@@ -133,9 +133,9 @@ Napi::Value LoopsBackedBy(const Napi::CallbackInfo& info) {
 Napi::Value LoopResize(const Napi::CallbackInfo& info) {
   return RunAsync(info.Env(), [fd = IntArgument(info, 0), size = LongArgument(info, 1)] {
     loop_info64 status;
-    Check(ioctl(fd, LOOP_GET_STATUS64, &status), "ioctl(LOOP_GET_STATUS64)");
+    CheckOn(fd, ioctl(fd, LOOP_GET_STATUS64, &status), "ioctl(LOOP_GET_STATUS64)");
     status.lo_sizelimit = static_cast<uint64_t>(size);
-    Check(ioctl(fd, LOOP_SET_STATUS64, &status), "ioctl(LOOP_SET_STATUS64)");
+    CheckOn(fd, ioctl(fd, LOOP_SET_STATUS64, &status), "ioctl(LOOP_SET_STATUS64)");
   });
 }
 

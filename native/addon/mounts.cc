@@ -19,23 +19,20 @@ struct Ext4Uuid {
 };
 constexpr unsigned long kSetUuid = _IOC(_IOC_WRITE, 'f', 44, 8);
 
-Fd Mount(const std::string& device, bool read_only) {
+Fd Mount(const std::string& device) {
   Fd context(Check(fsopen("ext4", FSOPEN_CLOEXEC), "fsopen", "ext4"));
   auto configure = [&](unsigned command, const char* key, const char* value) {
     Check(fsconfig(context.get(), command, key, value, 0), "fsconfig", device);
   };
   configure(FSCONFIG_SET_STRING, "source", device.c_str());
   configure(FSCONFIG_SET_STRING, "errors", "remount-ro");
-  if (read_only) configure(FSCONFIG_SET_FLAG, "ro", nullptr);
   configure(FSCONFIG_CMD_CREATE, nullptr, nullptr);
-  unsigned attributes = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME | (read_only ? MOUNT_ATTR_RDONLY : 0);
+  unsigned attributes = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME;
   return Fd(Check(fsmount(context.get(), FSMOUNT_CLOEXEC, attributes), "fsmount", device));
 }
 
 Napi::Value MountExt4(const Napi::CallbackInfo& info) {
-  return RunAsync(info.Env(), [device = StringArgument(info, 0), read_only = BooleanArgument(info, 1)] {
-    return Mount(device, read_only).release();
-  });
+  return RunAsync(info.Env(), [device = StringArgument(info, 0)] { return Mount(device).release(); });
 }
 
 Napi::Value SetFileSystemUuid(const Napi::CallbackInfo& info) {
@@ -44,7 +41,7 @@ Napi::Value SetFileSystemUuid(const Napi::CallbackInfo& info) {
   if (bytes.ByteLength() != sizeof uuid.bytes) throw Napi::RangeError::New(info.Env(), "A uuid has 16 bytes");
   std::memcpy(uuid.bytes, bytes.Data(), sizeof uuid.bytes);
   return RunAsync(info.Env(), [fd = IntArgument(info, 0), uuid]() mutable {
-    Check(ioctl(fd, kSetUuid, &uuid), "ioctl(EXT4_IOC_SETFSUUID)");
+    CheckOn(fd, ioctl(fd, kSetUuid, &uuid), "ioctl(EXT4_IOC_SETFSUUID)");
   });
 }
 

@@ -39,8 +39,8 @@ Fd OpenInRoot(int root, const std::string& path, int flags, unsigned mode) {
   return Fd(Check(TryOpenInRoot(root, path, flags, mode), "openat2", path));
 }
 
-void RemoveInRoot(int root, const std::string& path, bool directory) {
+void RemoveInRoot(int root, const std::string& path) {
   auto [parent, name] = Split(path);
-  Fd directory_fd = OpenInRoot(root, parent, O_PATH | O_DIRECTORY);
-  Check(unlinkat(directory_fd.get(), name.c_str(), directory ? AT_REMOVEDIR : 0), "unlinkat", path);
+  Fd directory = OpenInRoot(root, parent, O_PATH | O_DIRECTORY);
+  Check(unlinkat(directory.get(), name.c_str(), 0), "unlinkat", path);
 }

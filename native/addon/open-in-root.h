@@ -24,4 +24,4 @@ int TryOpenInRoot(int root, const std::string& path, int flags, unsigned mode = 
 Fd OpenInRoot(int root, const std::string& path, int flags, unsigned mode = 0);
 
 /** unlinkat of the last component, which is not followed. */
-void RemoveInRoot(int root, const std::string& path, bool directory);
+void RemoveInRoot(int root, const std::string& path);

@@ -18,7 +18,7 @@ constexpr int64_t kBufferSize = 1 << 20;
 
 int64_t Seek(int fd, int64_t offset, int whence) {
   int64_t found = lseek(fd, offset, whence);
-  return found < 0 && errno == ENXIO ? -1 : Check(found, "lseek");
+  return found < 0 && errno == ENXIO ? -1 : CheckOn(fd, found, "lseek");
 }
 
 /** Whether copy_file_range can't serve these two files at all, though read and write can. */
@@ -30,7 +30,7 @@ void WriteAll(int fd, const char* data, int64_t length, int64_t offset) {
   while (length > 0) {
     int64_t written = pwrite(fd, data, length, offset);
     if (written < 0 && errno == EINTR) continue;
-    Check(written, "pwrite");
+    CheckOn(fd, written, "pwrite");
     data += written, offset += written, length -= written;
   }
 }
@@ -44,11 +44,11 @@ class Copier {
     if (buffer_.empty()) {
       off64_t from = offset, to = offset;
       int64_t copied = copy_file_range(source_, &from, destination_, &to, length, 0);
-      if (copied > 0 || (copied < 0 && !NeedsBuffer(errno))) return Check(copied, "copy_file_range");
+      if (copied > 0 || (copied < 0 && !NeedsBuffer(errno))) return CheckOn(destination_, copied, "copy_file_range");
       // Some file systems answer 0 where they can't; read tells the real end of the file.
       buffer_.resize(kBufferSize);
     }
-    int64_t count = Check(pread(source_, buffer_.data(), std::min(length, kBufferSize), offset), "pread");
+    int64_t count = CheckOn(source_, pread(source_, buffer_.data(), std::min(length, kBufferSize), offset), "pread");
     WriteAll(destination_, buffer_.data(), count, offset);
     return count;
   }
@@ -69,21 +69,20 @@ std::optional<DataRange> NextData(int fd, int64_t offset) {
   return DataRange{start, end};
 }
 
-Extents FileExtents(int fd) {
+uint64_t SharedBytes(int fd) {
   constexpr unsigned kBatch = 512;
   alignas(fiemap) char memory[sizeof(fiemap) + kBatch * sizeof(fiemap_extent)];
   auto* map = reinterpret_cast<fiemap*>(memory);
-  Extents sum{};
+  uint64_t sum = 0;
   for (uint64_t position = 0;;) {
     *map = {};
     map->fm_start = position;
     map->fm_length = FIEMAP_MAX_OFFSET - position;
     map->fm_extent_count = kBatch;
-    Check(ioctl(fd, FS_IOC_FIEMAP, map), "ioctl(FIEMAP)");
+    CheckOn(fd, ioctl(fd, FS_IOC_FIEMAP, map), "ioctl(FIEMAP)");
     for (unsigned i = 0; i < map->fm_mapped_extents; i++) {
       const fiemap_extent& extent = map->fm_extents[i];
-      sum.allocated += extent.fe_length;
-      if (extent.fe_flags & FIEMAP_EXTENT_SHARED) sum.shared += extent.fe_length;
+      if (extent.fe_flags & FIEMAP_EXTENT_SHARED) sum += extent.fe_length;
       if (extent.fe_flags & FIEMAP_EXTENT_LAST) return sum;
       position = extent.fe_logical + extent.fe_length;
     }
@@ -95,7 +94,7 @@ void CopyRange(int source, int destination, int64_t offset, int64_t length) {
   Copier copier(source, destination);
   while (length > 0) {
     int64_t copied = copier.CopySome(offset, std::min(length, kWritebackStep));
-    if (copied == 0) throw SystemFailure{ENODATA, "copy_file_range"};
+    if (copied == 0) throw SystemFailure{ENODATA, "copy_file_range", PathOf(source)};
     // Else the whole file would lie dirty until the closing fsync. Best effort: tmpfs and pipes know no writeback.
     sync_file_range(destination, offset, copied, SYNC_FILE_RANGE_WRITE);
     offset += copied, length -= copied;

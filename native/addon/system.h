@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,6 +21,21 @@ template <typename Result>
 Result Check(Result result, const char* call, std::string path = {}) {
   if (result < 0) throw SystemFailure{errno, call, std::move(path)};
   return result;
+}
+
+/** The kernel's name of what is open there; empty for what is no file. */
+inline std::string PathOf(int fd) {
+  char path[PATH_MAX];
+  ssize_t length = readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), path, sizeof path);
+  return length > 0 && path[0] == '/' ? std::string(path, length) : "";
+}
+
+/** Check for a call on a descriptor: the failure names its file. */
+template <typename Result>
+Result CheckOn(int fd, Result result, const char* call) {
+  if (result >= 0) return result;
+  int error = errno;
+  throw SystemFailure{error, call, PathOf(fd)};
 }
 
 /** An owned descriptor, closed with its scope. */

@@ -15,8 +15,8 @@ Napi::Value OpenInRootCall(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value RemoveInRootCall(const Napi::CallbackInfo& info) {
-  return RunAsync(info.Env(), [root = IntArgument(info, 0), path = StringArgument(info, 1),
-                               directory = BooleanArgument(info, 2)] { RemoveInRoot(root, path, directory); });
+  return RunAsync(info.Env(),
+                  [root = IntArgument(info, 0), path = StringArgument(info, 1)] { RemoveInRoot(root, path); });
 }
 
 EntryType ParseType(Napi::Env env, const std::string& type) {

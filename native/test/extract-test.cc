@@ -220,12 +220,11 @@ void TestFailureNamesItsEntry() {
 void TestRemoveInRoot() {
   TemporaryDirectory root;
   ExtractEntries(root.fd(), {File("dir/file", ""), Symlink("link", "dir/file")});
-  RemoveInRoot(root.fd(), "/link", false);
+  RemoveInRoot(root.fd(), "/link");
   EXPECT(!fs::is_symlink(root / "link") && fs::exists(root / "dir/file"));
-  EXPECT(ErrorOf([&] { RemoveInRoot(root.fd(), "dir", false); }) == EISDIR);
-  RemoveInRoot(root.fd(), "dir/file", false);
-  RemoveInRoot(root.fd(), "dir/", true);
-  EXPECT(!fs::exists(root / "dir"));
+  EXPECT(ErrorOf([&] { RemoveInRoot(root.fd(), "dir"); }) == EISDIR);
+  RemoveInRoot(root.fd(), "dir/file");
+  EXPECT(!fs::exists(root / "dir/file"));
 }
 
 }  // namespace

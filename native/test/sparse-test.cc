@@ -60,25 +60,27 @@ void TestCopyRangeWithoutTheCall() {
   EXPECT(Take(destination, 0, 5) == "Name:");
 }
 
-void TestFileExtents() {
+void TestSharedBytes() {
   TemporaryDirectory directory;
   Fd file = Create(directory, "file", 64 * kMiB);
-  if (int error = ErrorOf([&] { FileExtents(file.get()); }); error == EOPNOTSUPP) return;  // tmpfs
-  EXPECT(FileExtents(file.get()).allocated == 0);
-  Put(file, 3 * kMiB, std::string(2 * kMiB, 'x'));
-  EXPECT(fsync(file.get()) == 0);
-  EXPECT(FileExtents(file.get()).allocated == 2 * kMiB);
-  EXPECT(FileExtents(file.get()).shared == 0);
-}
-
-/** More extents than one FIEMAP call returns. */
-void TestManyExtents() {
-  TemporaryDirectory directory;
-  Fd file = Create(directory, "file", 64 * kMiB);
-  if (ErrorOf([&] { FileExtents(file.get()); }) == EOPNOTSUPP) return;
+  if (int error = ErrorOf([&] { SharedBytes(file.get()); }); error == EOPNOTSUPP) return;  // tmpfs
+  // More extents than one FIEMAP call returns.
   for (int i = 0; i < 1500; i++) Put(file, i * 16384, std::string(4096, 'x'));
   EXPECT(fsync(file.get()) == 0);
-  EXPECT(FileExtents(file.get()).allocated == 1500 * 4096);
+  EXPECT(SharedBytes(file.get()) == 0);
+}
+
+void TestFailuresNameTheirFile() {
+  TemporaryDirectory directory;
+  Create(directory, "file", kMiB);
+  Fd file(Check(open((directory / "file").c_str(), O_RDONLY | O_CLOEXEC), "open"));
+  Fd source = Create(directory, "source", kMiB);
+  try {
+    CopyRange(source.get(), file.get(), 0, kMiB);
+    EXPECT(false);
+  } catch (const SystemFailure& failure) {
+    EXPECT(failure.error == EBADF && failure.path == directory / "file");
+  }
 }
 
 }  // namespace
@@ -87,6 +89,6 @@ int main() {
   TestNextData();
   TestCopyRange();
   TestCopyRangeWithoutTheCall();
-  TestFileExtents();
-  TestManyExtents();
+  TestSharedBytes();
+  TestFailuresNameTheirFile();
 }

@@ -44,7 +44,7 @@ export class Disk implements AsyncDisposable {
       warn: options.warn ?? (() => {}),
     });
     try {
-      return new Disk(loop, await mountImage({ device: loop.path, readOnly: false }));
+      return new Disk(loop, await mountImage(loop.path));
     } catch (error) {
       await loop.close();
       throw error;

@@ -6,8 +6,7 @@ import { native } from '../native';
 export async function ownBytes(fd: number): Promise<number> {
   const allocated = fstatSync(fd).blocks * 512;
   try {
-    const { sharedBytes } = await native().fileExtents(fd);
-    return Math.max(0, allocated - sharedBytes);
+    return Math.max(0, allocated - (await native().sharedBytes(fd)));
   } catch (error) {
     if (isSystemError(error, 'EOPNOTSUPP', 'ENOTTY')) return allocated;
     throw error;

@@ -1,4 +1,5 @@
 import { LoopboxError } from '../errors';
+import { native } from '../native';
 import { run } from '../process';
 import { KiB } from '../units';
 import { setLength } from './file-io';
@@ -11,9 +12,9 @@ import { readSuperblock } from './superblock';
 export async function growFileSystem(fd: number, sizeBytes: number, signal?: AbortSignal): Promise<void> {
   const superblock = await readSuperblock(fd);
   if (!superblock || superblock.sizeBytes > sizeBytes) throw new Error(`growFileSystem: can't grow to ${sizeBytes} bytes`);
-  await setLength(fd, superblock.sizeBytes);
   await setLength(fd, sizeBytes);
   if (superblock.sizeBytes === sizeBytes) return;
+  await native().punchHole(fd, superblock.sizeBytes, sizeBytes - superblock.sizeBytes);
   if (superblock.needsCheck || superblock.needsRecovery || superblock.hasErrors) await repair(fd, signal);
   await run('resize2fs', ['/dev/fd/3', `${sizeBytes / KiB}K`], { fds: [fd], signal });
 }

@@ -17,7 +17,6 @@ export interface Superblock {
   freeBytes: number;
   /** What ext4 keeps for itself (journal, inode tables): no part of the size that `df` shows inside. 0 where it is not written down. */
   overheadBytes: number;
-  uuid: string;
   /** False for a journal device: the one thing with ext4's magic that the kernel's ext4 does not mount. */
   isExt4: boolean;
   /** Its journal lies on another device of whatever host mounts it, by a field or by mount options of its own. */
@@ -32,8 +31,6 @@ export interface Superblock {
   checksumsNeedUuid: boolean;
   /** True also where the file system carries no checksums. */
   checksumValid: boolean;
-  /** A block group: the step in which resize2fs leaves no remainder. */
-  groupSizeBytes: number;
 }
 
 const at = {
@@ -41,14 +38,12 @@ const at = {
   freeLow: 0x0c,
   logBlockSize: 0x18,
   logClusterSize: 0x1c,
-  blocksPerGroup: 0x20,
   mountTime: 0x2c,
   magic: 0x38,
   state: 0x3a,
   lastCheck: 0x40,
   incompatible: 0x60,
   readOnlyCompatible: 0x64,
-  uuid: 0x68,
   journalDevice: 0xe4,
   blocksHigh: 0x150,
   mountOptions: 0x200,
@@ -85,7 +80,6 @@ export function parseSuperblock(bytes: Buffer): Superblock | undefined {
     sizeBytes: Number.isSafeInteger(sizeBytes) ? sizeBytes : 0,
     freeBytes: Math.min(free * blockSize, sizeBytes),
     overheadBytes: Math.min(overhead, sizeBytes),
-    uuid: bytes.toString('hex', at.uuid, at.uuid + 16).replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-'),
     isExt4: (incompatible & incompatibleJournalDevice) === 0,
     hasForeignJournal:
       bytes.readUInt32LE(at.journalDevice) !== 0 ||
@@ -96,7 +90,6 @@ export function parseSuperblock(bytes: Buffer): Superblock | undefined {
     needsCheck: (state & stateValid) === 0 || bytes.readUInt32LE(at.lastCheck) < bytes.readUInt32LE(at.mountTime),
     checksumsNeedUuid: hasChecksum(bytes) && (incompatible & incompatibleChecksumSeed) === 0,
     checksumValid: !hasChecksum(bytes) || bytes.readUInt32LE(superblockChecksumOffset) === checksumOf(bytes),
-    groupSizeBytes: bytes.readUInt32LE(at.blocksPerGroup) * blockSize,
   };
 }
 

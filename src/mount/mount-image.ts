@@ -29,12 +29,12 @@ export class Mount extends Descriptor {
 }
 
 /**
- * Mounts the ext4 file system on a block device: nodev, noatime, errors=remount-ro. Throws ERR_LOOPBOX_NOT_SUPPORTED where it is not
+ * Mounts the ext4 file system on a block device (`/dev/loopN`): nodev, noatime, errors=remount-ro. Throws ERR_LOOPBOX_NOT_SUPPORTED where it is not
  * ext4 or has blocks too small for the device, and ERR_LOOPBOX_CORRUPT where the kernel finds it damaged.
  */
-export async function mountImage({ device, readOnly }: { device: string; readOnly: boolean }): Promise<Mount> {
+export async function mountImage(device: string): Promise<Mount> {
   try {
-    return new Mount(await native().mountExt4(device, readOnly));
+    return new Mount(await native().mountExt4(device));
   } catch (error) {
     throw await explainMount(error, device);
   }

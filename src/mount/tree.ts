@@ -72,7 +72,7 @@ export class Tree {
 
   /** Removes a file or a symlink; done where there is none. */
   async remove(path: string): Promise<void> {
-    await orUndefined(native().removeInRoot(this.fd, path, false));
+    await orUndefined(native().removeInRoot(this.fd, path));
   }
 
   /** The names in a directory, or none where it does not exist. */

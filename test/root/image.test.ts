@@ -121,7 +121,6 @@ describe('the recipe', () => {
         sizeBytes,
         checksumValid: true,
         needsCheck: false,
-        groupSizeBytes: 128 * MiB,
       });
       expect(allocatedBytes(path)).toBeLessThan(6 * MiB);
       const header = await shell('dumpe2fs', '-h', path);

@@ -45,7 +45,7 @@ async function attachFile(path: string, blockSize = 512): Promise<LoopDevice> {
 
 async function mountNew(mke2fsOptions = features): Promise<TestImage & { mount: Mount }> {
   const image = await attachImage(mke2fsOptions);
-  const mount = await mountImage({ device: image.loop.path, readOnly: false });
+  const mount = await mountImage(image.loop.path);
   cleanUp(() => mount.close());
   return { ...image, mount };
 }
@@ -100,22 +100,16 @@ it('refuses device nodes: the mount is nodev', async () => {
   await expect(mount.tree.readText('/null')).rejects.toMatchObject({ code: 'EACCES' });
 });
 
-it('mounts read-only', async () => {
-  const { loop } = await attachImage();
-  await using mount = await mountImage({ device: loop.path, readOnly: true });
-  await expect(mount.tree.writeText('/x', '', 0o600)).rejects.toMatchObject({ code: 'EROFS' });
-});
-
 it('says why it can not mount', async () => {
   const small = await attachImage(['-b', '1024'], 4096);
-  await expect(mountImage({ device: small.loop.path, readOnly: false })).rejects.toMatchObject({
+  await expect(mountImage(small.loop.path)).rejects.toMatchObject({
     code: 'ERR_LOOPBOX_NOT_SUPPORTED',
     message: expect.stringContaining('1024-byte blocks'),
   });
   const path = join(await temporaryDirectory(), 'nothing');
   await writeFile(path, Buffer.alloc(MiB));
   const nothing = await attachFile(path);
-  await expect(mountImage({ device: nothing.path, readOnly: false })).rejects.toMatchObject({
+  await expect(mountImage(nothing.path)).rejects.toMatchObject({
     code: 'ERR_LOOPBOX_NOT_SUPPORTED',
     message: `Cannot mount "${nothing.path}": it is not an ext4 file system`,
   });

@@ -67,7 +67,7 @@ export class TestContainer {
       directIo: false,
       warn: () => {},
     });
-    await using mount = await mountImage({ device: loop.path, readOnly: false });
+    await using mount = await mountImage(loop.path);
     this.#record = await startContainer({
       directory: this.directory,
       runtime: 'runc',

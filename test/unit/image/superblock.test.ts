@@ -10,7 +10,6 @@ describe('parseSuperblock', () => {
       sizeBytes: 2 * MiB,
       freeBytes: 400 * KiB,
       overheadBytes: 80 * KiB,
-      uuid: '00112233-4455-6677-8899-aabbccddeeff',
       checksumsNeedUuid: false,
       isExt4: true,
       hasForeignJournal: false,
@@ -19,7 +18,6 @@ describe('parseSuperblock', () => {
       hasErrors: false,
       needsCheck: false,
       checksumValid: true,
-      groupSizeBytes: 128 * MiB,
     });
   });
 
@@ -31,7 +29,6 @@ describe('parseSuperblock', () => {
     expect(parseSuperblock(superblockBytes({ logBlockSize: 0 }))).toMatchObject({
       blockSize: 1024,
       sizeBytes: 2 * MiB,
-      groupSizeBytes: 8 * MiB,
     });
   });
 
