@@ -27,6 +27,7 @@
 namespace {
 
 constexpr int kParent = 3;
+constexpr useconds_t kResizeRetryMicroseconds = 5'000;
 
 struct Options {
   std::string socket;
@@ -84,7 +85,7 @@ int Attach(const Options& options) {
   // They reach the whole foreground group; what they mean for the container is our parent's to decide.
   for (const int ignored : {SIGINT, SIGQUIT, SIGTERM}) signal(ignored, SIG_IGN);
   Fd signals;
-  if (options.tty) signals = SignalDescriptor({SIGWINCH, SIGHUP});
+  if (options.tty) signals = SignalDescriptor({SIGWINCH, SIGALRM, SIGHUP});
   Check(prctl(PR_SET_PDEATHSIG, SIGHUP), "prctl");
 
   const Fd socket_fd = Connect(options.socket);
@@ -103,8 +104,8 @@ int Attach(const Options& options) {
                .error = STDERR_FILENO,
                .signals = options.tty ? signals.get() : -1},
               [&](int signal) {
-                if (signal != SIGWINCH) return 128 + signal;
-                SendTerminalSize(options.ctl);
+                if (signal == SIGHUP) return 128 + signal;
+                if (!SendTerminalSize(options.ctl)) ualarm(kResizeRetryMicroseconds, 0);
                 return 0;
               });
   return relay.Run();

@@ -1,7 +1,10 @@
 #include "attach-terminal.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "attach-packet.h"
 #include "system.h"
@@ -18,11 +21,14 @@ RawTerminal::~RawTerminal() {
   if (changed_) tcsetattr(fd_, TCSANOW, &before_);
 }
 
-void SendTerminalSize(const std::string& ctl_path) {
+bool SendTerminalSize(const std::string& ctl_path) {
   winsize size;
-  if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) != 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return;
-  if (size.ws_row == 0 || size.ws_col == 0) return;
+  if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) != 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return true;
+  if (size.ws_row == 0 || size.ws_col == 0) return true;
   const Fd ctl(open(ctl_path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!ctl) return true;
+  int unread = 0;
+  if (ioctl(ctl.get(), FIONREAD, &unread) == 0 && unread > 0) return false;
   const std::string line = ResizeLine(size);
-  if (ctl && write(ctl.get(), line.data(), line.size()) < 0) return;
+  return write(ctl.get(), line.data(), line.size()) >= 0 || errno != EAGAIN;
 }

@@ -18,6 +18,9 @@ class RawTerminal {
   termios before_ = {};
 };
 
-/** Tells conmon, by its `ctl`, the size of the terminal that is our standard input or output. A monitor that is gone is
- * no error. */
-void SendTerminalSize(const std::string& ctl_path);
+/**
+ * Tells conmon, by its `ctl`, the size of the terminal that is our standard input or output. A monitor that is gone is
+ * no error. Returns false where it has to be told again: of several lines that conmon reads at once it repeats the
+ * first and forgets the others, so that a line is written only when the last one has been read.
+ */
+bool SendTerminalSize(const std::string& ctl_path);

@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, openSync, readlinkSync } from 'node:fs';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { findCommand } from '../mount/find-command';
 import { Tree } from '../mount/tree';
@@ -32,8 +32,18 @@ export async function execCommand(store: Store, argument: string, command: strin
     return await execIn(store, target, state.record.pid, command, options);
   } catch (error) {
     // A container that has ended meanwhile has taken along what the command needed.
-    if (options.signal?.aborted || (await inspectRun(target.directory)).running) throw error;
-    throw notRunning(target, 'exec in');
+    const ended = isDying(state.record.pid) || !(await inspectRun(target.directory)).running;
+    throw ended && !options.signal?.aborted ? notRunning(target, 'exec in') : error;
+  }
+}
+
+/** A process that is ending has left its namespaces for a while before it counts as ended: then nobody can join it any more. */
+function isDying(pid: number): boolean {
+  try {
+    readlinkSync(`/proc/${pid}/ns/mnt`);
+    return false;
+  } catch {
+    return true;
   }
 }
 

@@ -39,9 +39,9 @@ export class Driver {
   }
 
   /** Lets the command of a created container begin. */
-  async start(signal?: AbortSignal): Promise<void> {
+  async start(): Promise<void> {
     try {
-      await this.#run(['start', this.#directory.id], 'start', signal);
+      await this.#run(['start', this.#directory.id], 'start');
     } catch (error) {
       // The pipe that held the command back is gone where it was to be removed: the command has begun, ended, and been cleaned up behind.
       if (!(error instanceof LoopboxError && /(remove|unlink)\b.*exec\.fifo.*no such file/i.test(error.message))) throw error;
@@ -79,9 +79,9 @@ export class Driver {
     return [...privately(this.program), '--', ...this.globalArguments, ...args];
   }
 
-  async #run(args: string[], action: string, signal?: AbortSignal): Promise<void> {
+  async #run(args: string[], action: string): Promise<void> {
     const [program, ...rest] = this.#command(args);
-    const result = await run(program, rest, { signal, okCodes: [...Array(256).keys()] });
+    const result = await run(program, rest, { okCodes: [...Array(256).keys()] });
     if (result.code !== 0) throw describeRuntimeFailure(action, this.#directory.id, result.stderr || result.stdout);
   }
 }

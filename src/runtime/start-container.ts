@@ -57,13 +57,17 @@ export async function startContainer(request: StartRequest): Promise<RunRecord> 
     const record = makeRecord(request, driver, pid);
     directory.writeRecord(record);
     if (request.beforeStart) await abortable(request.beforeStart(), signal);
-    await driver.start(signal);
+    signal?.throwIfAborted();
+    // From here on the command may run: there is no going back, and a signal is the command's.
+    await driver.start();
     tellGuardian(guardianPipe);
     return record;
   } catch (error) {
     closeSync(guardianPipe);
     monitor?.close();
     await removeAfterFailure(error, directory, driver, cgroups);
+    // Ctrl-C reaches the runtime as well.
+    signal?.throwIfAborted();
     throw error;
   } finally {
     monitor?.close();
