@@ -1,12 +1,12 @@
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { type FileHandle, lstat, open } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { explain, explaining, isSystemError, LoopboxError } from '../errors';
 import { copyImage } from '../image/copy-image';
 import { type ImageFile, openImage, placeManifest, rescueImage } from '../image/image-file';
 import { defaultConfig, type Manifest } from '../image/manifest';
-import { NewFile, syncDirectory } from '../image/new-file';
+import { NewFile } from '../image/new-file';
 import { writeImageToStream } from '../image/stream-image';
 import type { WorkOptions } from '../progress';
 import { newUuid } from '../uuid';
@@ -61,8 +61,7 @@ async function exportToFile(image: ImageFile, manifest: Manifest, path: string, 
     await using file = await NewFile.create(dirname(path));
     await copyImage(image.fd, file.fd, image.sizeBytes, options);
     await placeManifest(file.fd, image.sizeBytes, manifest);
-    if (!options.force) return await file.publish(path);
-    await replaceBy(file, path);
+    await (options.force ? file.replace(path) : file.publish(path));
   } catch (error) {
     if (isSystemError(error, 'EOPNOTSUPP')) throw noUnnamedFiles(path, error);
     throw explain(error, `export to "${path}"`, { hint: isSystemError(error, 'EEXIST') ? replaceHint : undefined });
@@ -109,18 +108,6 @@ async function holdReplaced(path: string): Promise<FileHandle | undefined> {
     await file.close();
     throw error;
   }
-}
-
-async function replaceBy(file: NewFile, path: string): Promise<void> {
-  const temporary = join(dirname(path), `.tmp-${newUuid()}`);
-  await file.publish(temporary);
-  try {
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
-  await syncDirectory(dirname(path));
 }
 
 export interface ImportOptions extends WorkOptions {

@@ -1,6 +1,7 @@
-import { constants } from 'node:fs';
-import { dirname } from 'node:path';
+import { constants, renameSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { native } from '../native';
+import { newUuid } from '../uuid';
 import { closeFile, openFile, syncFile } from './file-io';
 
 /** A file in the making, without a name: dropped, or after a crash, nothing of it is left. */
@@ -18,6 +19,20 @@ export class NewFile implements AsyncDisposable {
   async publish(path: string): Promise<void> {
     await syncFile(this.fd);
     await native().linkTemporary(this.fd, path);
+    await syncDirectory(dirname(path));
+  }
+
+  /** As `publish`, but in the place of a file that is there. Only a kill between two calls leaves a `.tmp-…` beside it. */
+  async replace(path: string): Promise<void> {
+    const temporary = join(dirname(path), `.tmp-${newUuid()}`);
+    await syncFile(this.fd);
+    await native().linkTemporary(this.fd, temporary);
+    try {
+      renameSync(temporary, path);
+    } catch (error) {
+      rmSync(temporary);
+      throw error;
+    }
     await syncDirectory(dirname(path));
   }
 

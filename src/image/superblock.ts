@@ -51,6 +51,8 @@ const at = {
   overhead: 0x248,
 };
 const mountOptionsLength = 64;
+/** ext4's clusters end at 1 GiB. */
+const maxLogClusterSize = 20;
 const magic = 0xef53;
 const stateValid = 0x1;
 const stateErrors = 0x2;
@@ -72,7 +74,8 @@ export function parseSuperblock(bytes: Buffer): Superblock | undefined {
   const blocks = bytes.readUInt32LE(at.blocksLow) + (wide ? bytes.readUInt32LE(at.blocksHigh) * 2 ** 32 : 0);
   const free = bytes.readUInt32LE(at.freeLow) + (wide ? bytes.readUInt32LE(at.freeHigh) * 2 ** 32 : 0);
   // A cluster is a block where bigalloc is off.
-  const overhead = bytes.readUInt32LE(at.overhead) * 1024 * 2 ** bytes.readUInt32LE(at.logClusterSize);
+  const logClusterSize = bytes.readUInt32LE(at.logClusterSize);
+  const overhead = logClusterSize <= maxLogClusterSize ? bytes.readUInt32LE(at.overhead) * 1024 * 2 ** logClusterSize : 0;
   const sizeBytes = blocks * blockSize;
   const state = bytes.readUInt16LE(at.state);
   return {

@@ -68,6 +68,8 @@ export function parseTarEntry(header: TarHeader, context: TarContext): NativeEnt
   for (const [prefix, what] of unkeepable) {
     if (records.some((record) => record.startsWith(prefix))) throw entry.notSupported(what);
   }
+  // tar-stream waits for ever for content whose length it could not read.
+  checkedNumber(header.size, 'size', Number.MAX_SAFE_INTEGER, entry);
   const path = relativePath(name, entry);
   const type = entryType(header, name);
   if (!type) throw entry.notSupported('it is a sparse file of GNU tar, or of another type that only some tars know');

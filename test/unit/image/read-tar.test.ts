@@ -195,6 +195,8 @@ describe('readTar', () => {
     ['no name', entry({ name: '' }), 'no name'],
     ['a file as the root', entry({ name: './.' }), 'root'],
     ['a NUL in a PAX name', Buffer.concat([pax({ path: 'a\0b' }), entry({ name: 'x' })]), 'NUL'],
+    ['a size that is no number', entry({ name: 'a', size: Buffer.alloc(12, 0xfe) }, 'x'), 'size'],
+    ['a size beyond 2^53', entry({ name: 'a', size: Buffer.from('800000000100000000000000', 'hex') }, 'x'), 'size'],
     ['an owner that is no number', entry({ name: 'a', uid: 'abc' }), 'owner'],
     ['a PAX owner beyond 32 bits', Buffer.concat([pax({ uid: '4294967295' }), entry({ name: 'a' })]), 'owner'],
     ['a time that is no number', Buffer.concat([pax({ mtime: 'soon' }), entry({ name: 'a' })]), 'time'],

@@ -7,7 +7,7 @@ import type { WorkOptions } from '../../../src/progress';
 export interface RawHeader {
   name: string | Buffer;
   type?: string;
-  size?: number;
+  size?: number | Buffer;
   mode?: string;
   uid?: string | Buffer;
   gid?: string;
@@ -27,7 +27,8 @@ export function rawHeader(header: RawHeader): Buffer {
   put(header.mode ?? '0000644', 100);
   put(header.uid ?? '0000000', 108);
   put(header.gid ?? '0000000', 116);
-  put((header.size ?? 0).toString(8).padStart(11, '0'), 124);
+  const { size = 0 } = header;
+  put(typeof size === 'number' ? size.toString(8).padStart(11, '0') : size, 124);
   put(header.mtime ?? '14500000000', 136);
   put(header.type ?? '0', 156);
   put(header.linkname ?? '', 157);
