@@ -1,34 +1,43 @@
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { flockSync } from 'fs-ext';
-import { isSystemError, LoopboxError } from '../errors';
+import { Descriptor } from '../descriptor';
+import { explain, isSystemError, LoopboxError } from '../errors';
 
 export type LockKind = 'exclusive' | 'shared';
 
 /**
  * flock(2) on an open descriptor, without waiting. The lock belongs to the open file description: it lives on in whatever
- * the description is given to (a loop device), and ends with its last holder. Returns false where another holds it.
+ * the description is given to (a loop device), and ends with its last holder. Returns false where another holds it;
+ * ERR_LOOPBOX_NOT_SUPPORTED where the file system keeps no locks.
  */
 export function tryLock(fd: number, kind: LockKind): boolean {
   try {
     flockSync(fd, kind === 'exclusive' ? 'exnb' : 'shnb');
     return true;
   } catch (error) {
-    // fs-ext reports no syscall and an errno of the wrong sign; its code is right.
-    if (['EAGAIN', 'EWOULDBLOCK'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
-    throw error;
+    if (isSystemError(error, 'EAGAIN', 'EWOULDBLOCK')) return false;
+    throw explainLock(error, fd);
   }
 }
 
-/** A lock on a file of its own (`.locks/NAME`, `.structure`), which is made where it is missing and never unlinked. */
-export class FileLock implements AsyncDisposable {
-  #fd: number | undefined;
+/** What fs-ext throws has an errno of the wrong sign, its own spelling of the system call, and no file. */
+function explainLock(error: unknown, fd: number): unknown {
+  if (!isSystemError(error)) return error;
+  const path = readlinkSync(`/proc/self/fd/${fd}`);
+  const text = error.message.replace(/^[A-Z]+, /, '').toLowerCase();
+  const shaped = Object.assign(new Error(`${error.code}: ${text}, flock '${path}'`), {
+    errno: -Math.abs(error.errno),
+    code: error.code,
+    syscall: 'flock',
+    path,
+  });
+  return explain(shaped, `lock "${path}"`);
+}
 
-  private constructor(fd: number) {
-    this.#fd = fd;
-  }
-
+/** A lock on a file of its own (`.locks/NAME`), which is made where it is missing and never unlinked. */
+export class FileLock extends Descriptor {
   /** Takes the lock, trying for `waitMs`; undefined where it is still held then. */
   static async take(path: string, kind: LockKind, waitMs: number, signal?: AbortSignal): Promise<FileLock | undefined> {
     const fd = openLockFile(path);
@@ -62,15 +71,6 @@ export class FileLock implements AsyncDisposable {
     } finally {
       closeSync(fd);
     }
-  }
-
-  async close(): Promise<void> {
-    if (this.#fd !== undefined) closeSync(this.#fd);
-    this.#fd = undefined;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 }
 

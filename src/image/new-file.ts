@@ -1,15 +1,12 @@
 import { constants, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { Descriptor } from '../descriptor';
 import { native } from '../native';
 import { newUuid } from '../uuid';
 import { closeFile, openFile, syncFile } from './file-io';
 
 /** A file in the making, without a name: dropped, or after a crash, nothing of it is left. */
-export class NewFile implements AsyncDisposable {
-  #closed: Promise<void> | undefined;
-
-  private constructor(readonly fd: number) {}
-
+export class NewFile extends Descriptor {
   /** In the directory that it shall be published in. EOPNOTSUPP where the file system knows no files without a name. */
   static async create(directory: string): Promise<NewFile> {
     return new NewFile(await native().openTemporary(directory));
@@ -34,15 +31,6 @@ export class NewFile implements AsyncDisposable {
       throw error;
     }
     await syncDirectory(dirname(path));
-  }
-
-  close(): Promise<void> {
-    this.#closed ??= closeFile(this.fd);
-    return this.#closed;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 }
 
