@@ -3,7 +3,7 @@ import { native } from '../native';
 import { MiB } from '../units';
 import { readAt } from './file-io';
 import { manifestVersion, type ParsedManifest, parseManifest } from './manifest';
-import { decodeSlots, type Slot, slotsLength } from './manifest-slots';
+import { decodeSlots, maxGeneration, type Slot, slotsLength } from './manifest-slots';
 
 export interface FoundManifest extends ParsedManifest {
   slot: Slot;
@@ -51,7 +51,14 @@ async function manifestAt({ fd, fileSizeBytes, label }: ManifestSearch, position
     );
   }
   const parsed = parseManifest(slot.json, label, slot.minor);
-  return parsed.manifest.sizeBytes === position ? { ...parsed, slot } : undefined;
+  if (parsed.manifest.sizeBytes !== position) return undefined;
+  if (slot.generation > maxGeneration) {
+    throw new LoopboxError(
+      'ERR_LOOPBOX_CORRUPT',
+      `Cannot open "${label}": its manifest's generation, ${slot.generation}, leaves none for the next`,
+    );
+  }
+  return { ...parsed, slot };
 }
 
 /** Where the host holds data behind the file system: a file may be sparse and huge. */

@@ -15,6 +15,9 @@ const footerLength = 32;
 const footerMagic = 'LOOPBOXM';
 const capacity = slotLength - footerLength;
 
+/** The highest generation that a manifest is read with; no file gets there by being written. */
+export const maxGeneration = 2n ** 63n - 1n;
+
 /** The newest valid slot, its JSON not yet looked at. */
 export interface Slot {
   index: 0 | 1;

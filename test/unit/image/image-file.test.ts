@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openImage, placeManifest, rescueImage, writeManifest } from '../../../src/image/image-file';
-import type { Manifest } from '../../../src/image/manifest';
+import { formatManifest, type Manifest } from '../../../src/image/manifest';
 import { sealNewImage, unseal, verifySeal } from '../../../src/image/seal';
 import { KiB, MiB } from '../../../src/units';
 import { type SuperblockFields, sampleManifest, seededBytes, superblockBytes } from './golden';
+import { rawSlots } from './raw-slots';
 
 const directory = mkdtempSync(join(tmpdir(), 'loopbox-image-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -26,6 +27,12 @@ async function imageFile(fields: SuperblockFields = {}, manifest?: Manifest, fil
 async function overwrite(path: string, position: number, bytes: Buffer): Promise<void> {
   await using file = await open(path, 'r+');
   await file.write(bytes, 0, bytes.length, position);
+}
+
+async function ofGeneration(generation: bigint): Promise<string> {
+  const path = await imageFile({}, sampleManifest());
+  await overwrite(path, 2 * MiB, rawSlots(formatManifest(sampleManifest()), { generation }));
+  return path;
 }
 
 async function grownByHand(): Promise<string> {
@@ -160,6 +167,11 @@ describe('openImage', () => {
       { code: 'ERR_LOOPBOX_CORRUPT', message: /its file system \(2.1 MiB\) has outgrown it \(2 MiB\)/, hint: /--rescue/ },
     ],
     [
+      'a generation that leaves none for the next',
+      () => ofGeneration(2n ** 64n - 1n),
+      { code: 'ERR_LOOPBOX_CORRUPT', message: /its manifest's generation, 18446744073709551615, leaves none/ },
+    ],
+    [
       'a newer major version',
       newerMajor,
       { code: 'ERR_LOOPBOX_NOT_SUPPORTED', message: 'Cannot open "L": its manifest has format version 2.3, this version reads 1.x' },
@@ -203,6 +215,12 @@ describe('rescueImage', () => {
 });
 
 describe('writeManifest and placeManifest', () => {
+  it('go on from the highest generation that is read', async () => {
+    await using image = await openImage(await ofGeneration(2n ** 63n - 1n), { write: true });
+    await writeManifest(image, sampleManifest({ name: 'next' }));
+    expect(image.manifest?.name).toBe('next');
+  });
+
   it('refuse a foreign image, and a size that is not a multiple of 1 MiB', async () => {
     const path = await imageFile();
     await using image = await openImage(path, { write: true });
