@@ -8,6 +8,11 @@ export function shortName(name: string): string {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a terminal would obey
 const controls = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
 
+/** The same JSON with what a terminal would obey as escapes. JSON itself escapes only what is below a space. */
+export function printableJson(json: string): string {
+  return json.replace(controls, (control) => (control === '\n' ? control : `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`));
+}
+
 /** Text in one line that a terminal shows and does not obey: names and configs come from strangers' files. */
 export function printable(text: string): string {
   return text.replace(controls, (control) => {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { requireRoot, Store } from '../container/store';
 import type { ProgressEvent, WorkOptions } from '../progress';
-import { printable } from '../printable';
+import { printable, printableJson } from '../printable';
 import { type GlobalOptions, globalOptions } from './global-options';
 import { ProgressPrinter } from './progress-printer';
 
@@ -26,6 +26,8 @@ export class Context {
   readonly command: string[] | undefined;
   global: GlobalOptions = {};
   exitCode = 0;
+  /** Whether standard output gets data as it goes, which is cut short where its reader goes away: a failure. A table's reader may have seen enough. */
+  streamsData = false;
   /** Whether the exit code is a command's own, so that our failures end with 125. */
   runsCommand = false;
   #store: Store | undefined;
@@ -78,13 +80,19 @@ export class Context {
     this.#printer?.clear();
   }
 
-  print(text: string): void {
-    this.clearProgress();
-    process.stdout.write(`${text}\n`);
+  /** Prints lines of text, in which a terminal finds nothing to obey. */
+  print(...lines: string[]): void {
+    this.#write(lines.map(printable).join('\n'));
   }
 
-  printJson(value: unknown): void {
-    this.print(JSON.stringify(value, null, 2));
+  /** Prints a value over several lines, or in one with an `indent` of 0. */
+  printJson(value: unknown, indent = 2): void {
+    this.#write(printableJson(JSON.stringify(value, null, indent)));
+  }
+
+  #write(text: string): void {
+    this.clearProgress();
+    process.stdout.write(`${text}\n`);
   }
 
   readonly warn = (message: string): void => {

@@ -24,7 +24,7 @@ function printUsage(usage: StoreUsage, context: Context): void {
     );
   const { store } = usage;
   context.print(
-    table(
+    ...table(
       ['NAME', 'KIND', 'SIZE', 'USED', 'OWN'],
       entries.map(({ name, kind, sizeBytes, usedBytes, ownBytes }) => [
         name,
@@ -36,7 +36,8 @@ function printUsage(usage: StoreUsage, context: Context): void {
     ),
   );
   context.print(
-    `\n${store.path}: ${formatSize(store.freeBytes)} free of ${formatSize(store.sizeBytes)}, ${formatSize(store.promisedBytes)} promised`,
+    '',
+    `${store.path}: ${formatSize(store.freeBytes)} free of ${formatSize(store.sizeBytes)}, ${formatSize(store.promisedBytes)} promised`,
   );
   for (const { name, problem } of entries) if (problem) context.warn(`${name}: ${problem}`);
 }

@@ -33,8 +33,14 @@ async function runExec([name = '', ...rest]: string[], flags: InteractiveExecFla
 export async function execWith(name: string, command: string[], flags: InteractiveExecFlags, context: Context): Promise<void> {
   context.runsCommand = true;
   const { environment, workdir, user } = parseConfigInput({ env: flags.env, workdir: flags.workdir, user: flags.user });
+  const values = Object.entries(environment).filter((pair): pair is [string, string] => pair[1] !== null);
+  if (values.length < Object.keys(environment).length) {
+    throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot exec in "${name}": only --env KEY=VALUE is for one command`, {
+      hint: `loopbox set ${name} -e KEY-`,
+    });
+  }
   context.exitCode = await execCommand(context.store, name, command, {
-    environment: Object.fromEntries(Object.entries(environment).filter((pair): pair is [string, string] => pair[1] !== null)),
+    environment: Object.fromEntries(values),
     workdir,
     user,
     terminal: flags.tty ?? false,

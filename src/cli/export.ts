@@ -23,6 +23,7 @@ async function runExport([name = '', file = '']: string[], flags: ExportFlags, c
       hint: `loopbox export ${name} - | zstd > ${name}.zst`,
     });
   }
+  context.streamsData = file === '-';
   return exportContainer(context.store, name, file === '-' ? process.stdout : file, { ...context.work, force: flags.force });
 }
 

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { type HostInfo, hostInfo } from '../container/host-info';
 import type { Context } from './context';
 import { keyValues } from './table';
-import { action, addVerb } from './verb';
+import { action, addVerb, printNames } from './verb';
 
 export function register(program: Command, context: Context): void {
   addVerb(program, 'info', 'show what this host offers').action(action(context, (_, __, context) => hostInfo(context.store), printInfo));
@@ -10,6 +10,12 @@ export function register(program: Command, context: Context): void {
 
 function printInfo(info: HostInfo, context: Context): void {
   if (context.format === 'json') return context.printJson(info);
+  if (context.global.quiet)
+    return printNames(
+      info.runtimes.map(({ name }) => name),
+      context,
+    );
+  const { attached, devices, preset } = info.loops;
   const lines: [string, string][] = [
     ['loopbox', info.version],
     ['Kernel', info.kernel],
@@ -20,7 +26,7 @@ function printInfo(info: HostInfo, context: Context): void {
       'Runtime',
       `${runtime.name} ${runtime.version} at ${runtime.path}${runtime.default ? ' (default)' : ''}`,
     ]),
-    ['Loop devices', `${info.loops.attached} attached of ${info.loops.devices}; more are made when needed`],
+    ['Loop devices', `${attached} attached of ${devices}${preset === undefined ? '' : ` (max_loop ${preset})`}; more are made when needed`],
   ];
-  context.print(keyValues(lines));
+  context.print(...keyValues(lines));
 }

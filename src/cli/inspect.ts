@@ -20,10 +20,10 @@ function printInspected(containers: ContainerInfo[], context: Context): void {
       containers.map(({ name }) => name),
       context,
     );
-  context.print(containers.map(description).join('\n\n'));
+  context.print(...containers.flatMap((container, index) => (index > 0 ? ['', ...description(container)] : description(container))));
 }
 
-function description(container: ContainerInfo): string {
+function description(container: ContainerInfo): string[] {
   const { config, limits } = container;
   return keyValues([
     ['Name', container.name],

@@ -19,13 +19,14 @@ const newline = Buffer.from('\n');
 
 /** The one verb that prints as it goes: its result may have no end. */
 async function runLogs([name = '']: string[], flags: LogsFlags, context: Context): Promise<void> {
+  context.streamsData = true;
   const lines = containerLogs(context.store, name, {
     follow: flags.follow ?? false,
     lines: flags.lines === undefined ? undefined : parseLineCount(flags.lines),
     signal: context.signal,
   });
   for await (const line of lines) {
-    if (context.format === 'json') context.print(JSON.stringify(line));
+    if (context.format === 'json') context.printJson(line, 0);
     else
       (line.stream === 'stderr' ? process.stderr : process.stdout).write(line.partial ? line.bytes : Buffer.concat([line.bytes, newline]));
   }

@@ -18,7 +18,7 @@ export function printContainers(containers: ContainerInfo[], context: Context): 
       context,
     );
   context.print(
-    table(
+    ...table(
       ['NAME', 'STATE', 'PID', 'SIZE', 'OWN', 'TEMPLATE'],
       containers.map((container) => [
         container.name,

@@ -1,8 +1,8 @@
 import { Command, CommanderError, Option } from 'commander';
-import { explain, LoopboxError } from '../errors';
+import { LoopboxError } from '../errors';
 import { packageVersion } from '../package';
 import { Context } from './context';
-import { exitCodeFor, printError } from './error-output';
+import { reportFailure } from './error-output';
 import { addGlobalOptions, globalFlagsWithValue } from './global-options';
 import { verbs } from './verbs';
 
@@ -35,21 +35,20 @@ export async function main(argv: string[]): Promise<number> {
     return context.exitCode;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
-    const failure = error instanceof CommanderError ? usageError(error, name) : explain(error, `run "loopbox ${name}"`);
-    printError(failure, context);
-    return exitCodeFor(failure, context);
+    return reportFailure(error instanceof CommanderError ? usageError(error, name) : error, `run "loopbox ${name}"`, context);
   } finally {
     context.close();
   }
 }
 
-/** A reader that has seen enough (head, a pager) is no failure; a result that can't be written is. */
+/** As a shell has it for a program that SIGPIPE ended. */
+const brokenPipe = 141;
+
+/** A reader that has seen enough (head, a pager) is told nothing; a result that can't be written is a failure. */
 function endWithOutput(context: Context): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    const failure = explain(error, 'write to standard output');
-    printError(failure, context);
-    process.exit(exitCodeFor(failure, context));
+    if (error.code === 'EPIPE') process.exit(context.streamsData ? brokenPipe : 0);
+    process.exit(reportFailure(error, 'write to standard output', context));
   });
   // Work is not given up for want of somebody to tell.
   process.stderr.on('error', () => {});

@@ -91,15 +91,20 @@ function printTemplates(templates: TemplateInfo[], context: Context): void {
     formatSize(ownBytes),
     problem === undefined ? (created ?? '-') : `unusable (${problem})`,
   ]);
-  context.print(table(['NAME', 'SIZE', 'OWN', 'CREATED'], rows));
+  context.print(...table(['NAME', 'SIZE', 'OWN', 'CREATED'], rows));
 }
 
 function printInspected(templates: TemplateInfo[], context: Context): void {
   if (context.format === 'json') return context.printJson(templates.length === 1 ? templates[0] : templates);
+  if (context.global.quiet)
+    return printNames(
+      templates.map(({ name }) => name),
+      context,
+    );
   for (const template of templates) {
     const { name, path, sizeBytes, ownBytes, created, config, problem } = template;
     context.print(
-      keyValues([
+      ...keyValues([
         ['Name', name],
         ['File', path],
         ['Size', formatSize(sizeBytes)],

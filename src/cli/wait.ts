@@ -6,7 +6,7 @@ import { action, addVerb } from './verb';
 
 export function register(program: Command, context: Context): void {
   addVerb(program, 'wait <container>', 'wait for the end of a container and print its exit code').action(
-    action(context, runWait, (exitCode) => context.print(String(exitCode))),
+    action(context, runWait, (exitCode) => (context.format === 'json' ? context.printJson({ exitCode }) : context.print(String(exitCode)))),
   );
 }
 
