@@ -5,8 +5,8 @@ export function shortName(name: string): string {
   return name.length <= longest ? name : `${name.slice(0, longest)}…`;
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a terminal would obey
-const controls = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+/** What a terminal would obey. */
+const controls = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
 
 /** The same JSON with what a terminal would obey as escapes. JSON itself escapes only what is below a space. */
 export function printableJson(json: string): string {

@@ -115,14 +115,14 @@ it('looks through the devices while others come and go, and keeps none of them',
   const { file } = await backingFile();
   const { dev, ino } = await file.stat({ bigint: true });
   const loop = await attach(file);
-  let done = false;
+  const done = new AbortController();
   const another = await backingFile();
   const comeAndGo = async () => {
-    while (!done) await (await attach(another.file)).close();
+    while (!done.signal.aborted) await (await attach(another.file)).close();
   };
   const busy = Promise.all([comeAndGo(), comeAndGo()]);
   for (let round = 0; round < 200; round++) expect(await attachedTo(dev, ino)).toEqual([loop.path]);
-  done = true;
+  done.abort();
   await busy;
   expect(attachedLoops().filter(({ backingFile }) => backingFile === another.path)).toEqual([]);
 });

@@ -3,6 +3,7 @@ import { CleanupStack } from '../../../src/cleanup';
 import { Cancelled, type Context } from '../../../src/cli/context';
 import { reportFailure } from '../../../src/cli/error-output';
 import { LoopboxError } from '../../../src/errors';
+import { printable } from '../../../src/printable';
 
 let printed = '';
 beforeEach(() => {
@@ -71,6 +72,7 @@ it('prints nothing that a terminal would obey', () => {
   const hostile = new LoopboxError('ERR_LOOPBOX_FAILED', 'Cannot use "\x1b]0;x\x07\x9b2J\n": no', { hint: '\x1b[2J' });
   for (const options of [{}, { verbose: true }, { format: 'json' }]) report(hostile, options);
   report(new Error('\x1b[2J'));
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a terminal would obey
-  expect(printed).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
+  expect(printed).toContain('\\x1b]0;x\\x07\\x9b2J\\x0a');
+  expect(printed).toContain('\\u001b]0;x\\u0007\\u009b2J\\n');
+  for (const line of printed.split('\n')) expect(line).toBe(printable(line));
 });
