@@ -28,12 +28,16 @@ export class Context {
   exitCode = 0;
   /** Whether standard output gets data as it goes, which is cut short where its reader goes away: a failure. A table's reader may have seen enough. */
   streamsData = false;
-  /** Whether the exit code is a command's own, so that our failures end with 125. */
-  runsCommand = false;
+  #runsCommand = false;
   #store: Store | undefined;
   #printer: ProgressPrinter | undefined;
   readonly #abort = new AbortController();
-  #onSignal = (signal: NodeJS.Signals) => this.#abort.abort(new Cancelled(signal as StopSignal));
+  /** Signals for a command that has not begun. */
+  readonly #held: NodeJS.Signals[] = [];
+  #onSignal = (signal: NodeJS.Signals): void => {
+    if (signal in signalNumbers) this.#abort.abort(new Cancelled(signal as StopSignal));
+    else this.#held.push(signal);
+  };
   readonly #listener = (signal: NodeJS.Signals) => this.#onSignal(signal);
 
   constructor(command: string[] | undefined) {
@@ -66,13 +70,24 @@ export class Context {
     return this.global.format ?? 'table';
   }
 
-  /** From here on signals are passed on instead of ending our work, also those that a command may have a use of its own for. */
-  forwardSignals(onSignal: (signal: NodeJS.Signals) => void): void {
+  /** Whether the exit code is a command's own, so that our failures end with 125. */
+  get runsCommand(): boolean {
+    return this.#runsCommand;
+  }
+
+  /** From here on the exit code is a command's own, and so are the signals that don't ask for an end: they are held until it has begun. */
+  expectCommand(): void {
+    this.#runsCommand = true;
     for (const signal of commandSignals) process.on(signal, this.#listener);
+  }
+
+  /** From here on signals are passed on to the command instead of ending our work. */
+  forwardSignals(onSignal: (signal: NodeJS.Signals) => void): void {
     this.#onSignal = onSignal;
-    // One that came when there was no more to cancel was meant for the command.
+    // One that came when there was no more to cancel was meant for the command, too.
     const reason: unknown = this.signal.reason;
-    if (reason instanceof Cancelled) onSignal(reason.signal);
+    if (reason instanceof Cancelled) this.#held.unshift(reason.signal);
+    for (const signal of this.#held) onSignal(signal);
   }
 
   /** Takes the line of the progress away before something else is printed. */

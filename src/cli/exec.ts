@@ -31,7 +31,7 @@ async function runExec([name = '', ...rest]: string[], flags: InteractiveExecFla
 
 /** Runs a command, or with none the user's shell, and makes its exit code ours. */
 export async function execWith(name: string, command: string[], flags: InteractiveExecFlags, context: Context): Promise<void> {
-  context.runsCommand = true;
+  context.expectCommand();
   const { environment, workdir, user } = parseConfigInput({ env: flags.env, workdir: flags.workdir, user: flags.user });
   const values = Object.entries(environment).filter((pair): pair is [string, string] => pair[1] !== null);
   if (values.length < Object.keys(environment).length) {

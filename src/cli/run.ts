@@ -36,7 +36,7 @@ async function runRun([argument]: string[], flags: RunFlags, context: Context): 
   if (problem)
     throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "${argument ?? 'loopbox run'}": ${problem.text}`, { hint: problem.hint });
   if (flags.tty && !flags.detach) requireTerminal();
-  context.runsCommand = !flags.detach;
+  if (!flags.detach) context.expectCommand();
   const container = await start(argument, flags, context, {
     ...context.work,
     warn: context.warn,
