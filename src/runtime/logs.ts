@@ -45,7 +45,8 @@ export class LogLine {
 }
 
 const capBytes = 10 * MiB;
-const pollMs = 100;
+/** Less than a monitor takes to fill a log, so that none is missed. */
+const pollMs = 50;
 const newline = 0x0a;
 
 /**
@@ -102,8 +103,7 @@ export async function* readLogs(path: string, options: ReadLogsOptions = {}): As
     await sleep(pollMs, undefined, options.signal && { signal: options.signal });
     // Asked before the reading, so that the last words are not missed.
     goesOn = await options.follow();
-    do yield* log.read();
-    while (log.reopenIfReplaced());
+    yield* log.read();
   }
 }
 
@@ -126,46 +126,59 @@ export function parseLogLine(line: Buffer): LogLine | undefined {
   return new LogLine({ time, stream: stream as LogLine['stream'], bytes: line.subarray(head.length), partial: tag === 'P' });
 }
 
-/** The log as one open file after the other: the monitor replaces a full one by a new one of the same name. */
+/**
+ * The log as one open file after the other: the monitor replaces a full one by a new one of the same name. Those that come while an older
+ * one is read are opened at once, since the next replacement would take their name away.
+ */
 class LogFile implements Disposable {
   readonly #path: string;
-  #fd: number | undefined;
+  /** Oldest first. */
+  readonly #fds: number[] = [];
   #rest: Buffer = Buffer.alloc(0);
   readonly #buffer = Buffer.alloc(256 * 1024);
 
   constructor(path: string) {
     this.#path = path;
-    this.#fd = openLog(path);
   }
 
   /** All whole lines that were added since the last time. */
   *read(): Generator<LogLine> {
-    this.#fd ??= openLog(this.#path);
-    if (this.#fd === undefined) return;
-    for (let count = 0; (count = readSync(this.#fd, this.#buffer)) > 0; ) {
-      let bytes = Buffer.concat([this.#rest, this.#buffer.subarray(0, count)]);
-      for (let end = bytes.indexOf(newline); end >= 0; end = bytes.indexOf(newline)) {
-        const line = parseLogLine(bytes.subarray(0, end));
-        if (line) yield line;
-        bytes = bytes.subarray(end + 1);
-      }
-      this.#rest = bytes;
+    for (;;) {
+      this.#openNewest();
+      const [fd] = this.#fds;
+      if (fd === undefined) return;
+      const count = readSync(fd, this.#buffer);
+      if (count > 0) yield* this.#lines(this.#buffer.subarray(0, count));
+      // One that has a successor gets no more lines.
+      else if (this.#fds.length > 1) this.#closeOldest();
+      else return;
     }
   }
 
-  reopenIfReplaced(): boolean {
-    if (this.#fd === undefined || isSameFile(this.#fd, this.#path)) return false;
+  *#lines(chunk: Buffer): Generator<LogLine> {
+    let bytes = Buffer.concat([this.#rest, chunk]);
+    for (let end = bytes.indexOf(newline); end >= 0; end = bytes.indexOf(newline)) {
+      const line = parseLogLine(bytes.subarray(0, end));
+      bytes = bytes.subarray(end + 1);
+      if (line) yield line;
+    }
+    this.#rest = bytes;
+  }
+
+  #openNewest(): void {
+    const last = this.#fds.at(-1);
+    if (last !== undefined && isSameFile(last, this.#path)) return;
     const next = openLog(this.#path);
-    if (next === undefined) return false;
-    closeSync(this.#fd);
-    this.#fd = next;
+    if (next !== undefined) this.#fds.push(next);
+  }
+
+  #closeOldest(): void {
+    closeSync(this.#fds.shift() as number);
     this.#rest = Buffer.alloc(0);
-    return true;
   }
 
   [Symbol.dispose](): void {
-    if (this.#fd !== undefined) closeSync(this.#fd);
-    this.#fd = undefined;
+    while (this.#fds.length > 0) this.#closeOldest();
   }
 }
 

@@ -67,6 +67,25 @@ it('follows a log into its successor, and to the last words', async () => {
   expect(await texts(readLogs(path, { follow }))).toEqual(['old', 'new', 'last of the first', 'first of the next', 'last words']);
 });
 
+it('misses none of the logs that come while an older one is read', async () => {
+  const path = await newLog('');
+  const follow = async () => {
+    await appendFile(path, line('x'.repeat(1000)).repeat(2000));
+    return false;
+  };
+  const replace = async (text: string) => {
+    await writeFile(`${path}.tmp`, line(text));
+    await rename(`${path}.tmp`, path);
+  };
+  const read: string[] = [];
+  for await (const { text } of readLogs(path, { follow })) {
+    read.push(text);
+    if (read.length === 500) await replace('second');
+    if (read.length === 1500) await replace('third');
+  }
+  expect([read.length, ...read.slice(-2)]).toEqual([2002, 'second', 'third']);
+});
+
 it('stops following when told to', async () => {
   const path = await newLog(line('one'));
   const log = readLogs(path, { follow: () => Promise.resolve(true), signal: AbortSignal.timeout(50) });
