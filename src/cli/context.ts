@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { requireRoot, Store } from '../container/store';
-import type { ProgressEvent, WorkOptions } from '../progress';
 import { printable, printableJson } from '../printable';
+import type { ProgressEvent, WorkOptions } from '../progress';
 import { type GlobalOptions, globalOptions } from './global-options';
 import { ProgressPrinter } from './progress-printer';
 

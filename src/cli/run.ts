@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { parseConfigInput } from '../container/config-input';
-import { exitCodeOf, type RunOptions, type RunningContainer, runFile, runTemplate } from '../container/run';
+import { exitCodeOf, type RunningContainer, type RunOptions, runFile, runTemplate } from '../container/run';
 import { LoopboxError } from '../errors';
 import type { Context } from './context';
 import { selfCommand } from './self-command';
