@@ -7,7 +7,7 @@ const ctrlC = '\x03';
 const ctrlD = '\x04';
 const ctrlZ = '\x1a';
 /** Of busybox's shell, which then asks the terminal where the cursor is. */
-const prompt = / # (\x1b\[6n)?$/;
+const prompt = / # (.\[6n)?$/;
 
 let store: TestStore;
 let atRest: string[];
@@ -82,7 +82,7 @@ describe.each(['run', 'exec'] as const)('%s -it', (verb) => {
     terminal.type('sh -c \'trap "echo going""-on" CONT; echo run""ning; while :; do sleep 0.02; done\'\n');
     await terminal.shows(/running/);
     terminal.type(ctrlZ);
-    await terminal.shows(/Stopped[^]* # (\x1b\[6n)?$/);
+    await terminal.shows(/Stopped[^]* # (.\[6n)?$/);
     terminal.type('fg\n');
     await terminal.shows(/going-on/);
     terminal.type(ctrlC);
@@ -132,6 +132,14 @@ describe.each(['run', 'exec'] as const)('%s -it', (verb) => {
     await terminal.shows(/ready/);
     process.kill(terminal.pid, 'SIGTERM');
     await expectEnd(terminal, 143);
+  });
+
+  it('ends with the terminal: a hang-up reaches the command', async () => {
+    const terminal = await open(verb, '-it', ['sh']);
+    await terminal.shows(prompt);
+    await terminal.hangUp();
+    await expect.poll(whatIsThere, { timeout: 5000 }).toEqual(atRest);
+    expect(await store.done('ls', '-q')).toBe('box');
   });
 
   it('is refused without a terminal, before anything is made', async () => {
@@ -189,13 +197,6 @@ describe('run -it', () => {
     await expect.poll(() => terminal.settings()).toBe(terminal.settingsBefore);
     expect(await store.inspect('orphan')).toMatchObject({ state: 'running' });
     await store.done('rm', '-f', 'orphan');
-  });
-
-  it('ends with the terminal: a hang-up reaches the command', async () => {
-    const terminal = await open('run', '-it', ['sh']);
-    await terminal.shows(prompt);
-    await terminal.hangUp();
-    await expect.poll(() => store.done('ls', '-q')).toBe('box');
   });
 });
 
