@@ -5,5 +5,5 @@ export { SeededRandom, seededRandom, soakCount } from './counts';
 export { type ExecuteResult, execute, plainEnvironment, shell } from './execute';
 export { lockIsFree, smallFileSystem, xfsDirectory } from './file-systems';
 export { expectNothingLeft, leftSince, snapshotOfLeftovers } from './host-state';
-export { loopbox, TestStore } from './store';
+export { loopbox, program, TestStore } from './store';
 export { cleanUp, keepsTemporaryFiles, temporaryDirectory } from './temporary';

@@ -6,7 +6,7 @@ import { busyboxTar } from './busybox-tar';
 import { type ExecuteOptions, type ExecuteResult, execute } from './execute';
 import { cleanUp, keepsTemporaryFiles, temporaryDirectory } from './temporary';
 
-const program = join(import.meta.dirname, '../bin/loopbox');
+export const program = join(import.meta.dirname, '../bin/loopbox');
 const logs = '/var/log/loopbox';
 
 /** A root and a run root of their own for bin/loopbox; whatever runs from it is stopped when the test is over. */
@@ -46,14 +46,29 @@ export class TestStore {
     return result.stdout.trim();
   }
 
+  /** As `done`, with `--format json`; returns what that prints. */
+  async json(...args: string[]): Promise<unknown> {
+    return JSON.parse(await this.done(...args, '--format', 'json'));
+  }
+
   /** `inspect --format json` of a container. */
   async inspect(name: string): Promise<Record<string, unknown>> {
-    return JSON.parse(await this.done('inspect', '--format', 'json', name)) as Record<string, unknown>;
+    return (await this.json('inspect', name)) as Record<string, unknown>;
   }
 
   /** Imports `busyboxTar` as a template. */
   async importBusybox(name = 'busybox', ...flags: string[]): Promise<void> {
     await this.done('template', 'import', name, await busyboxTar(), ...flags);
+  }
+
+  /** `create` of the template `busybox`. */
+  async createBusybox(name: string, ...args: string[]): Promise<string> {
+    return this.done('create', name, '--template', 'busybox', ...args);
+  }
+
+  /** `run -d` of the template `busybox`. */
+  async runBusybox(name: string, ...args: string[]): Promise<string> {
+    return this.done('run', '-d', '--template', 'busybox', name, ...args);
   }
 
   /** Where the container's file lies. */

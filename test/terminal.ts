@@ -5,10 +5,8 @@ import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { plainEnvironment, shell } from './execute';
-import type { TestStore } from './store';
+import { program, type TestStore } from './store';
 import { cleanUp } from './temporary';
-
-const program = join(import.meta.dirname, '../bin/loopbox');
 
 /** A pseudo-terminal with a command as its foreground job, as in somebody's shell; 33 rows and 97 columns at the start. */
 export class Terminal {

@@ -5,17 +5,15 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { makeCgroup, readProcesses } from '../../src/runtime/cgroup-files';
 import { readHierarchies } from '../../src/runtime/cgroup-hierarchies';
-import { cleanUp, execute, lockIsFree, plainEnvironment, TestStore, temporaryDirectory } from '../fixtures';
+import { cleanUp, execute, lockIsFree, plainEnvironment, program, type TestStore, temporaryDirectory } from '../fixtures';
 import { heldByKernel, keptOnHost, processesOf } from '../remains';
+import { storeWithSleeper } from '../sleeper';
 import { kill } from '../victims';
 
-const program = join(import.meta.dirname, '../../bin/loopbox');
 let store: TestStore;
 
 beforeAll(async () => {
-  store = await TestStore.create();
-  await store.importBusybox();
-  await store.done('create', 'c', '--template', 'busybox', '--', 'sleep', '1000');
+  store = await storeWithSleeper('c');
 });
 
 describe('an attach client that is stopped', () => {

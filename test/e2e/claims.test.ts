@@ -22,7 +22,7 @@ async function fails(code: number, ...args: string[]): Promise<string> {
 /** Attaches a file with stock losetup, until the test is over. */
 async function attach(path: string, ...options: string[]): Promise<string> {
   const device = await shell('losetup', '--find', '--show', ...options, path);
-  cleanUp(() => execute('losetup', ['--detach', device]));
+  cleanUp(async () => void (await execute('losetup', ['--detach', device])));
   return device;
 }
 

@@ -1,30 +1,11 @@
-import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, statfsSync, statSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/units';
-import { execute, shell, smallFileSystem, TestStore, temporaryDirectory, xfsDirectory } from '../fixtures';
-import { checksum, contentOf, hostExtents, listContent, outsideOfDisk, uuidOf, withStockMount } from '../image-view';
+import { shell, smallFileSystem, TestStore, xfsDirectory } from '../fixtures';
+import { checksum, contentOf, hostExtents, outsideOfDisk, withStockMount } from '../image-view';
 import { kernelLimits } from '../kernel-limits';
-
-/** Tells all that a container was asked to be: variable, user, directory, host name and data. */
-const tell = 'echo "$COLOR $(id -un) $(pwd) $(hostname) $(cat /var/lib/data)"; exec sleep 1000';
-const command = ['sh', '-c', tell];
-const wish = [
-  '--memory',
-  '64M',
-  '--cpus',
-  '0.5',
-  '--pids',
-  '40',
-  '-e',
-  'COLOR=green',
-  '-w',
-  '/tmp',
-  '-u',
-  'alice',
-  '--label',
-  'tier=front',
-];
+import { command, createWeb, expectSays, inside, stopAll, tell, templateOf, wish, wishedLimits, write } from '../web-container';
 
 /** A stopped container as a verb left it, and what it must be wherever its file goes. */
 interface Left {
@@ -40,8 +21,18 @@ interface Left {
 const asWished: Left = {
   name: 'web',
   says: 'green alice /tmp web',
-  limits: { memoryBytes: 64 * MiB, cpus: 0.5, pids: 40 },
+  limits: wishedLimits,
   labels: { tier: 'front' },
+};
+
+const change = '--memory 80M --cpus none --pids 50 -e COLOR=blue -w /var/lib -u root --hostname stall --label tier- --label floor=2'.split(
+  ' ',
+);
+const changed: Left = {
+  name: 'web',
+  says: 'blue root /var/lib stall',
+  limits: { memoryBytes: 80 * MiB, pids: 50 },
+  labels: { floor: '2' },
 };
 
 describe.each([
@@ -54,24 +45,24 @@ describe.each([
   beforeAll(async () => {
     place = await directory();
     store = await TestStore.create(place);
-    await importTemplate(store);
+    await store.importBusybox('busybox', '--size', '128M');
   });
 
   /** Each verb leaves a container in a store of its own. */
   const verbs: Record<string, (store: TestStore) => Promise<Left>> = {
     create: async (store) => {
-      expect(await create(store)).toBe(`web: 128 MiB, ${how} busybox`);
+      expect(await createWeb(store)).toBe(`web: 128 MiB, ${how} busybox`);
       return asWished;
     },
     'start, exec and stop': async (store) => {
-      await create(store);
+      await createWeb(store);
       await store.done('start', 'web');
       const content = await write(store, 'web', 'apples');
       await store.done('stop', '-t', '0', 'web');
       return { ...asWished, says: `${asWished.says} apples`, content };
     },
     'restart and kill': async (store) => {
-      await create(store);
+      await createWeb(store);
       await store.done('start', 'web');
       await write(store, 'web', 'apples');
       await store.done('restart', '-t', '0', 'web');
@@ -81,7 +72,7 @@ describe.each([
       return { ...asWished, says: `${asWished.says} pears`, content };
     },
     'a kill -9 of its init': async (store) => {
-      await create(store);
+      await createWeb(store);
       await store.done('start', 'web');
       const content = await write(store, 'web', 'apples');
       process.kill(await pidOf(store, 'web'), 'SIGKILL');
@@ -89,12 +80,12 @@ describe.each([
       return { ...asWished, says: `${asWished.says} apples`, content };
     },
     set: async (store) => {
-      await create(store);
+      await createWeb(store);
       expect(await store.done('set', 'web', ...change, '--', ...command)).toBe('');
       return changed;
     },
     'set while it runs': async (store) => {
-      await create(store);
+      await createWeb(store);
       await store.done('start', 'web');
       const content = await write(store, 'web', 'apples');
       expect(await store.done('set', 'web', ...change)).toBe(
@@ -104,7 +95,7 @@ describe.each([
       return { ...changed, says: `${changed.says} apples`, content };
     },
     rename: async (store) => {
-      await create(store);
+      await createWeb(store);
       await store.done('rename', 'web', 'shop');
       return { ...asWished, name: 'shop', says: 'green alice /tmp shop' };
     },
@@ -120,25 +111,25 @@ describe.each([
       return { ...asWished, says: 'green root /tmp web plums' };
     },
     'export and import': async (store) => {
-      await create(store);
+      await createWeb(store);
       await store.done('export', 'web', join(store.root, 'web.raw'));
       await store.done('import', join(store.root, 'web.raw'), 'copy');
       await store.done('rm', 'web');
       return { ...asWished, name: 'copy', says: 'green alice /tmp copy' };
     },
     'template create': async (store) => {
-      await create(store);
+      await createWeb(store);
       await store.done('template', 'create', 'web-template', '--from', 'web');
       return asWished;
     },
     'template create, and create from that': async (store) => {
-      await create(store, '--hostname', 'first');
+      await createWeb(store, '--hostname', 'first');
       await store.done('template', 'create', 'web-template:1', '--from', 'web');
       await store.done('create', 'next', '--template', 'web-template:1');
       return { ...asWished, name: 'next', says: 'green alice /tmp next' };
     },
     'create with a size': async (store) => {
-      expect(await create(store, '--size', '300M')).toContain('web: 384 MiB');
+      expect(await createWeb(store, '--size', '300M')).toContain('web: 384 MiB');
       return asWished;
     },
   };
@@ -187,7 +178,7 @@ describe.each([
   });
 
   it('a run from a FILE leaves the file what it was but for the disk in it, whatever the flags', async () => {
-    await create(store);
+    await createWeb(store);
     const file = join(place, 'file.img');
     await store.done('export', 'web', file);
     await store.done('rm', 'web');
@@ -244,261 +235,8 @@ describe.each([
   });
 });
 
-describe('a file dropped into containers/', () => {
-  let store: TestStore;
-
-  beforeAll(async () => {
-    store = await TestStore.create();
-    await importTemplate(store);
-  });
-
-  it('is a container, from another store too', async () => {
-    const other = await TestStore.create(await temporaryDirectory());
-    mkdirSync(join(other.root, 'containers'), { recursive: true });
-    await create(store);
-    await shell('cp', store.imageOf('web'), other.imageOf('web'));
-    const { containerId, config } = await store.inspect('web');
-    await store.done('rm', 'web');
-
-    expect(await other.inspect('web')).toMatchObject({ name: 'web', state: 'created', containerId, config });
-    expect(await other.loopbox(['start', 'web'])).toMatchObject({ code: 0, stdout: 'web\n', stderr: '' });
-    await expectSays(other, 'web', 'green alice /tmp web');
-    expect((await other.inspect('web')).containerId).toBe(containerId);
-    await other.done('stop', '-t', '0', 'web');
-    rmSync(other.imageOf('web'));
-    expect(await other.done('ls', '-q')).toBe('');
-  });
-
-  it('that is taken away while it runs goes on, and is listed, until it is stopped', async () => {
-    await create(store);
-    await store.done('start', 'web');
-    const away = join(store.root, 'web.away');
-    renameSync(store.imageOf('web'), away);
-    expect(await store.done('ps')).toMatch(/^web +running \(its file was taken away\) +\d+ /m);
-    expect(await store.inspect('web')).toMatchObject({ state: 'running', reason: 'its file was taken away', files: [] });
-    await write(store, 'web', 'apples');
-    for (const args of [
-      ['create', 'web', '--template', 'busybox'],
-      ['import', templateOf(store), 'web'],
-    ]) {
-      expect(await store.loopbox(args)).toMatchObject({ code: 11, stderr: expect.stringContaining('whose file was taken away runs') });
-    }
-    await store.done('stop', '-t', '0', 'web');
-    expect(await store.loopbox(['inspect', 'web'])).toMatchObject({ code: 10 });
-    expect(await store.loopbox(['stop', 'web'])).toMatchObject({ code: 10 });
-    expect(await withStockMount(away, async (directory) => readFileSync(join(directory, 'var/lib/data'), 'utf8'))).toBe('apples\n');
-    rmSync(away);
-
-    // What the former one of the name left on the host is not taken for the next one's.
-    await create(store);
-    expect(await store.inspect('web')).toMatchObject({ state: 'created', exitCode: null, startedAt: null });
-    expect(await store.done('logs', 'web')).toBe('');
-    await store.done('rm', 'web');
-  });
-
-  it('takes the name of its file where no other container has its identity', async () => {
-    await createWithIdentity(store, 'first');
-    const before = await identityOf(store, 'first');
-    renameSync(store.imageOf('first'), store.imageOf('second'));
-    expect(await store.loopbox(['start', 'second'])).toMatchObject({ code: 0, stderr: '' });
-    await store.done('stop', '-t', '0', 'second');
-    expect(await identityOf(store, 'second')).toEqual(before);
-
-    // Its manifest says so: a copy under the old name is now the one that is a copy.
-    await shell('cp', store.imageOf('second'), store.imageOf('first'));
-    expect((await store.loopbox(['start', 'first'])).stderr).toBe('warning: "first" is a copy of "second": it gets a new identity\n');
-    await store.done('rm', '-f', 'first', 'second');
-  });
-
-  it('gets a new identity where it is a copy of a container beside it, which keeps its own', async () => {
-    await createWithIdentity(store, 'one');
-    await shell('cp', store.imageOf('one'), store.imageOf('two'));
-    expect((await store.done('ls', '-q')).split('\n')).toEqual(['one', 'two']);
-    const before = await identityOf(store, 'one');
-    expect(await identityOf(store, 'two')).toEqual(before);
-
-    await store.done('start', 'one');
-    const started = await store.loopbox(['start', 'two']);
-    expect(started).toMatchObject({ code: 0, stderr: 'warning: "two" is a copy of "one": it gets a new identity\n' });
-    expect(await inside(store, 'two', 'cat /etc/hostname /proc/sys/kernel/hostname /var/lib/data')).toBe('two\ntwo\ndata of one');
-    await stopAll(store);
-    expect(await identityOf(store, 'one')).toEqual(before);
-    const after = await identityOf(store, 'two');
-    expect(after.machineId).toBe('');
-    expect(after.hostname).toBe('two');
-    expect(after.container).not.toBe(before.container);
-    expect(after.uuid).not.toBe(before.uuid);
-
-    expect(await store.loopbox(['restart', '-t', '0', 'one', 'two'])).toMatchObject({ code: 0, stderr: '' });
-    await stopAll(store);
-    expect(await identityOf(store, 'two')).toEqual(after);
-    await store.done('rm', 'one', 'two');
-  });
-
-  it('keeps being the copy when it is renamed, also to the name that its manifest bears', async () => {
-    await createWithIdentity(store, 'one');
-    await shell('cp', store.imageOf('one'), store.imageOf('two'));
-    const before = await identityOf(store, 'one');
-    await store.done('rename', 'one', 'three');
-    await store.done('rename', 'two', 'one');
-    expect((await store.loopbox(['start', 'three'])).stderr).toBe('');
-    expect((await store.loopbox(['start', 'one'])).stderr).toBe('warning: "one" is a copy of "three": it gets a new identity\n');
-    await stopAll(store);
-    expect(await identityOf(store, 'three')).toEqual(before);
-    expect((await identityOf(store, 'one')).container).not.toBe(before.container);
-    await store.done('rm', 'one', 'three');
-  });
-
-  it('starts unsealed with an identity of its own where it is a template, which stays as it is', async () => {
-    const template = templateOf(store);
-    const before = await checksum(template);
-    for (const name of ['dropped', 'again']) {
-      await shell('cp', template, store.imageOf(name));
-      await store.done('set', name, '--', 'sleep', '1000');
-      expect(await store.loopbox(['start', name])).toMatchObject({ code: 0, stdout: `${name}\n` });
-      expect(await inside(store, name, 'touch /var/lib/new; cat /etc/machine-id /etc/hostname')).toBe(name);
-    }
-    await stopAll(store);
-    const [dropped, again] = [await identityOf(store, 'dropped'), await identityOf(store, 'again')];
-    expect(dropped.container).toMatch(/^[0-9a-f-]{36}$/);
-    expect(dropped.container).not.toBe(again.container);
-    expect(new Set([uuidOf(template), dropped.uuid, again.uuid]).size).toBe(3);
-    expect(await checksum(template)).toBe(before);
-    await store.done('create', 'fine', '--template', 'busybox');
-    await store.done('rm', 'dropped', 'again', 'fine');
-  });
-
-  it('is refused where it is a hard link to a template, until it is copied as the hint says', async () => {
-    const template = templateOf(store);
-    const before = await checksum(template);
-    linkSync(template, store.imageOf('linked'));
-    for (const args of [
-      ['start', 'linked'],
-      ['set', 'linked', '--memory', '64M'],
-    ]) {
-      const refused = await store.loopbox(args);
-      expect(refused, args[0]).toMatchObject({ code: 11, stderr: expect.stringContaining('its file is sealed and has other hard links') });
-    }
-    await store.done('rename', 'linked', 'link');
-    const { stderr } = await store.loopbox(['start', 'link']);
-    const hint = /^hint: (cp .*)$/m.exec(stderr)?.[1];
-    await shell('sh', '-c', hint ?? 'false');
-    expect(await checksum(template)).toBe(before);
-    expect(statSync(template).nlink).toBe(1);
-    await store.done('set', 'link', '--', 'sleep', '1000');
-    await store.done('start', 'link');
-    await store.done('rm', '-f', 'link');
-    expect(await checksum(template)).toBe(before);
-  });
-});
-
-describe('stock resize2fs', () => {
-  it('finds nothing to grow into', async () => {
-    const store = await TestStore.create();
-    await importTemplate(store);
-    for (const [name, ...flags] of [['web'], ['sized', '--size', '300M']] as [string, ...string[]][]) {
-      await store.done('create', name, '--template', 'busybox', ...flags);
-      const image = store.imageOf(name);
-      const before = outsideOfDisk(image);
-      // Without a check it may refuse; with one it looks.
-      await execute('resize2fs', [image]);
-      expect((await resize(image)).stderr).toContain('Nothing to do!');
-      expect(outsideOfDisk(image)).toEqual(before);
-      expect(await store.inspect(name)).toMatchObject({ state: 'created', sizeBytes: before.size - 64 * 1024 });
-    }
-  });
-
-  it('that was given more room is told from a damage, and import --rescue is the way back', async () => {
-    const store = await TestStore.create();
-    await importTemplate(store);
-    await create(store);
-    await store.done('start', 'web');
-    await write(store, 'web', 'apples');
-    await store.done('stop', '-t', '0', 'web');
-    const file = store.imageOf('web');
-
-    await shell('truncate', '-s', '+1G', file);
-    // The manifest lies where it lay: as yet nothing is lost.
-    expect(await store.inspect('web')).toMatchObject({ state: 'stopped', limits: asWished.limits });
-    await shell('e2fsck', '-fp', file);
-    await resize(file);
-
-    for (const verb of ['start', 'set', 'export']) {
-      const args = [verb, 'web', ...({ set: ['--pids', '50'], export: [`${file}.raw`] }[verb] ?? [])];
-      const result = await store.loopbox(args);
-      expect(result, verb).toMatchObject({ code: 13, stdout: '' });
-      expect(result.stderr).toMatch(/has outgrown it|its manifest is lost/);
-      expect(result.stderr).toContain(`hint: loopbox import --rescue ${file}`);
-    }
-    expect(await store.inspect('web')).toMatchObject({ state: 'failed', reason: expect.stringMatching(/outgrown|lost/) });
-    expect(await store.loopbox(['import', file, 'other'])).toMatchObject({ code: 13 });
-
-    expect(await store.loopbox(['import', '--rescue', file, 'rescued'])).toMatchObject({
-      code: 0,
-      stdout: expect.stringMatching(/^rescued: 1\.\d GiB\n$/),
-    });
-    expect(await store.inspect('rescued')).toMatchObject({ state: 'created', limits: {} });
-    await store.done('set', 'rescued', '--', 'sleep', '1000');
-    await store.done('start', 'rescued');
-    expect(await inside(store, 'rescued', 'cat /var/lib/data')).toBe('apples');
-    expect(Number(await inside(store, 'rescued', "df -m / | awk 'NR == 2 { print $2 }'"))).toBeGreaterThan(1000);
-    await store.done('rm', '-f', 'rescued', 'web');
-  });
-});
-
-const change = [
-  '--memory',
-  '80M',
-  '--cpus',
-  'none',
-  '--pids',
-  '50',
-  '-e',
-  'COLOR=blue',
-  '-w',
-  '/var/lib',
-  '-u',
-  'root',
-  '--hostname',
-  'stall',
-];
-change.push('--label', 'tier-', '--label', 'floor=2');
-const changed: Left = {
-  name: 'web',
-  says: 'blue root /var/lib stall',
-  limits: { memoryBytes: 80 * MiB, pids: 50 },
-  labels: { floor: '2' },
-};
-
-function importTemplate(store: TestStore): Promise<void> {
-  return store.importBusybox('busybox', '--size', '128M');
-}
-
-function templateOf(store: TestStore): string {
-  return join(store.root, 'templates/busybox.img');
-}
-
-function create(store: TestStore, ...flags: string[]): Promise<string> {
-  return store.done('create', 'web', '--template', 'busybox', ...wish, ...flags, '--', ...command);
-}
-
-function inside(store: TestStore, name: string, line: string): Promise<string> {
-  return store.done('exec', '-u', 'root', name, 'sh', '-c', line);
-}
-
-/** Writes data in a running container and returns all of its content. */
-async function write(store: TestStore, name: string, data: string): Promise<string> {
-  return inside(store, name, `echo ${data} > /var/lib/data; ${listContent}`);
-}
-
 async function pidOf(store: TestStore, name: string): Promise<number> {
   return Number((await store.inspect(name)).pid);
-}
-
-async function stopAll(store: TestStore): Promise<void> {
-  const names = (await store.done('ps', '-q')).split('\n').filter(Boolean);
-  await store.done('stop', '-t', '0', ...names);
-  await expect.poll(() => store.done('ps', '-q'), { timeout: 10_000 }).toBe('');
 }
 
 async function ownBytes(store: TestStore, name: string): Promise<{ ls: number; df: number }> {
@@ -538,30 +276,4 @@ async function expectRunsAlone(elsewhere: string, left: Left): Promise<void> {
   expect(swapBytes ?? 0).toBe(0);
   await store.done('stop', '-t', '0', file);
   expect(outsideOfDisk(file)).toEqual(before);
-}
-
-async function expectSays(store: TestStore, name: string, says: string): Promise<void> {
-  await expect.poll(() => store.done('logs', name), { timeout: 10_000 }).toBe(says);
-}
-
-/** A stopped container with data and a machine-id, as one that has run for long. */
-async function createWithIdentity(store: TestStore, name: string): Promise<void> {
-  await store.done('create', name, '--template', 'busybox', '--', 'sleep', '1000');
-  await store.done('start', name);
-  await inside(store, name, `echo data of ${name} > /var/lib/data; echo 11112222333344445555666677778888 > /etc/machine-id`);
-  await store.done('stop', '-t', '0', name);
-}
-
-async function identityOf(store: TestStore, name: string) {
-  const image = store.imageOf(name);
-  const [machineId, hostname] = await withStockMount(image, async (directory) =>
-    ['machine-id', 'hostname'].map((file) => readFileSync(join(directory, 'etc', file), 'utf8').trim()),
-  );
-  return { container: (await store.inspect(name)).containerId, uuid: uuidOf(image), machineId, hostname };
-}
-
-/** resize2fs wants a check after every mount. */
-async function resize(image: string) {
-  await shell('e2fsck', '-fp', image);
-  return execute('resize2fs', [image]);
 }

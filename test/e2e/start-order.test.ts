@@ -2,16 +2,14 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
-import { cleanUp, execute, plainEnvironment, TestStore, temporaryDirectory } from '../fixtures';
+import { cleanUp, execute, plainEnvironment, program, type TestStore, temporaryDirectory } from '../fixtures';
 import { processesOf, type StoreProcess } from '../remains';
+import { storeWithSleeper } from '../sleeper';
 
-const program = join(import.meta.dirname, '../../bin/loopbox');
 let store: TestStore;
 
 beforeAll(async () => {
-  store = await TestStore.create();
-  await store.importBusybox();
-  await store.done('create', 'c', '--template', 'busybox', '--', 'sleep', '1000');
+  store = await storeWithSleeper('c');
 });
 
 it('attaches, mounts and takes the mount to a namespace of its own before the runtime makes its own, and executes nothing else', async () => {

@@ -3,32 +3,20 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type ExecuteResult, execute, seededRandom, soakCount, TestStore, temporaryDirectory } from '../fixtures';
-import { heldByKernel, keptOnHost } from '../remains';
+import { type ExecuteResult, execute, program, seededRandom, soakCount, type TestStore, temporaryDirectory } from '../fixtures';
+import { storeAtRest } from '../sleeper';
 
-const program = join(import.meta.dirname, '../../bin/loopbox');
 const verbs = ['run', 'exec'] as const;
 type Verb = (typeof verbs)[number];
 
 let store: TestStore;
-let atRest: string[];
+let expectAtRest: () => Promise<void>;
 
 beforeAll(async () => {
-  store = await TestStore.create();
-  await store.importBusybox();
-  await store.done('run', '-d', '--template', 'busybox', 'box', '--', 'sleep', '1000000');
-  await store.done('exec', 'box', 'true');
-  atRest = whatIsThere();
+  ({ store, expectAtRest } = await storeAtRest());
 });
 
-// No attach client, runtime, monitor, cgroup or file of a command outlives it.
-afterEach(async () => {
-  await expect.poll(whatIsThere, { timeout: 5000 }).toEqual(atRest);
-});
-
-function whatIsThere(): string[] {
-  return [...heldByKernel(store), ...keptOnHost(store)];
-}
+afterEach(() => expectAtRest());
 
 let names = 0;
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { TestStore } from '../fixtures';
-import { heldByKernel, keptOnHost } from '../remains';
+import type { TestStore } from '../fixtures';
+import { sleep, storeAtRest } from '../sleeper';
 import { Terminal } from '../terminal';
 
 const ctrlC = '\x03';
@@ -10,31 +10,15 @@ const ctrlZ = '\x1a';
 const prompt = / # (.\[6n)?$/;
 
 let store: TestStore;
-let atRest: string[];
+let expectAtRest: () => Promise<void>;
 
 beforeAll(async () => {
-  store = await TestStore.create();
-  await store.importBusybox();
-  await startSleeper('box');
-  await store.done('exec', 'box', 'true');
-  atRest = whatIsThere();
+  ({ store, expectAtRest } = await storeAtRest());
 });
 
-// No attach client, runtime, monitor, cgroup or file of a command outlives it.
-afterEach(async () => {
-  await expect.poll(whatIsThere, { timeout: 5000 }).toEqual(atRest);
-});
-
-function whatIsThere(): string[] {
-  return [...heldByKernel(store), ...keptOnHost(store)];
-}
+afterEach(() => expectAtRest());
 
 let names = 0;
-
-/** A container that runs until it is killed. */
-async function startSleeper(name: string): Promise<void> {
-  await store.done('run', '-d', '--template', 'busybox', name, '--', 'sleep', '1000000');
-}
 
 /** A command on a terminal: as the first process of a container of its own, or as another one of `box`. */
 function open(verb: 'run' | 'exec', flags: string, command: string[]): Promise<Terminal> {
@@ -138,7 +122,7 @@ describe.each(['run', 'exec'] as const)('%s -it', (verb) => {
     const terminal = await open(verb, '-it', ['sh']);
     await terminal.shows(prompt);
     await terminal.hangUp();
-    await expect.poll(whatIsThere, { timeout: 5000 }).toEqual(atRest);
+    await expectAtRest();
     expect(await store.done('ls', '-q')).toBe('box');
   });
 
@@ -155,7 +139,7 @@ describe.each(['run', 'exec'] as const)('the terminal of %s -it is as it was', (
   async function openVictim(): Promise<{ terminal: Terminal; name: string }> {
     const name = `victim${++names}`;
     const command = ['sh', '-c', 'echo ready; exec sleep 1000'];
-    if (verb === 'exec') await startSleeper(name);
+    if (verb === 'exec') await store.runBusybox(name, ...sleep);
     const args = verb === 'exec' ? ['exec', '-it', name] : ['run', '-it', '--rm', '--template', 'busybox', name, '--'];
     const terminal = await Terminal.loopbox(store, [...args, ...command]);
     await terminal.shows(/ready/);
