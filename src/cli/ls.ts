@@ -7,7 +7,9 @@ import { table } from './table';
 import { action, addVerb, printNames } from './verb';
 
 export function register(program: Command, context: Context): void {
-  addVerb(program, 'ls', 'list all containers').action(action(context, (_, __, context) => listContainers(context.store), printContainers));
+  addVerb(program, 'ls', 'list all containers').action(
+    action(context, (_, __, context) => listContainers(context.store, context.warn), printContainers),
+  );
 }
 
 export function printContainers(containers: ContainerInfo[], context: Context): void {

@@ -16,6 +16,6 @@ export function register(program: Command, context: Context): void {
 }
 
 async function runPs(_: string[], flags: PsFlags, context: Context): Promise<ContainerInfo[]> {
-  const containers = await listContainers(context.store);
+  const containers = await listContainers(context.store, context.warn);
   return flags.all ? containers : containers.filter(({ state }) => state === 'running');
 }

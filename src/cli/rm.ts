@@ -1,5 +1,4 @@
 import { type Command, Option } from 'commander';
-import { targetOfRun } from '../container/target';
 import { removeAfterEnd, removeContainer } from '../container/remove';
 import type { Context } from './context';
 import { action, addVerb, forEachName, printNames } from './verb';
@@ -18,6 +17,6 @@ export function register(program: Command, context: Context): void {
 
 function runRm(names: string[], flags: RmFlags, context: Context): Promise<string[]> {
   return forEachName(names, context, (name) =>
-    flags.afterEnd ? removeAfterEnd(context.store, targetOfRun(context.store, name)) : removeContainer(context.store, name, flags),
+    flags.afterEnd ? removeAfterEnd(context.store, name) : removeContainer(context.store, name, flags),
   );
 }

@@ -3,7 +3,9 @@ import type { Config } from '../image/manifest';
 import { findCommand } from '../mount/find-command';
 import type { Tree } from '../mount/tree';
 import { lookUpUser } from '../mount/users';
+import type { Warn } from '../progress';
 import type { ContainerSpec } from '../runtime/oci-config';
+import { isSignal } from '../runtime/signal-container';
 
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
@@ -18,8 +20,7 @@ export type Spec = Omit<ContainerSpec, 'rootfs' | 'cgroupsPath'>;
 export async function containerSpec(
   tree: Tree,
   config: Config & { hostname: string },
-  label: string,
-  terminal: boolean,
+  { label, terminal, warn }: { label: string; terminal: boolean; warn: Warn },
 ): Promise<{ spec: Spec; stopSignal: string }> {
   const command = config.command?.length ? config.command : await defaultCommand(tree, label);
   // By number: the smallest root file systems have no /etc/passwd.
@@ -44,7 +45,7 @@ export async function containerSpec(
       limits: config.limits,
       terminal,
     },
-    stopSignal: config.stopSignal ?? defaultStopSignal(executable),
+    stopSignal: wishedStopSignal(config, label, warn) ?? defaultStopSignal(executable),
   };
 }
 
@@ -53,6 +54,13 @@ async function defaultCommand(tree: Tree, label: string): Promise<string[]> {
   throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot start "${label}": it has no command and no /sbin/init`, {
     hint: label.includes('/') ? `loopbox run ${label} -- CMD…` : `loopbox set ${label} -- CMD…`,
   });
+}
+
+/** A signal that this host can't send would keep `stop` from its work. */
+function wishedStopSignal({ stopSignal }: Config, label: string, warn: Warn): string | undefined {
+  if (stopSignal === undefined || isSignal(stopSignal)) return stopSignal;
+  warn(`"${label}" asks for the stop signal "${stopSignal}", which there is not: ignored`);
+  return undefined;
 }
 
 /** systemd as init takes SIGTERM for a request to re-execute itself (systemd(1), "Signals"). */

@@ -2,8 +2,9 @@ import { LoopboxError } from '../errors';
 import type { ImageFile } from '../image/image-file';
 import type { Config } from '../image/manifest';
 import { inspectRun, type RunState } from '../runtime/status';
-import { ownBytes } from './own-bytes';
 import { FileLock } from './locks';
+import { ownBytes } from './own-bytes';
+import { identityOf } from './past';
 import { openTarget, type Target } from './target';
 
 export type ContainerState = 'created' | 'running' | 'stopped' | 'failed';
@@ -37,7 +38,7 @@ export interface ContainerInfo {
 
 /** Describes a container; damage of its file is told as its state, never thrown. */
 export async function describeContainer(target: Target): Promise<ContainerInfo> {
-  const run = await inspectRun(target.directory);
+  let run = await inspectRun(target.directory);
   const base = {
     id: target.id,
     name: target.label,
@@ -47,6 +48,7 @@ export async function describeContainer(target: Target): Promise<ContainerInfo> 
   };
   try {
     await using image = await openTarget(target);
+    if (run.last && run.last.identity !== identityOf(target, image)) run = { running: false, monitorAlive: false };
     return { ...base, ...stateOf(run, image), ...(await contentOf(image)), ...endOf(run) };
   } catch (error) {
     if (!(error instanceof LoopboxError)) throw error;

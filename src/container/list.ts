@@ -1,21 +1,24 @@
+import type { Warn } from '../progress';
 import { inspectRun } from '../runtime/status';
 import { type ContainerInfo, describeContainer } from './describe';
 import type { Store } from './store';
-import { namedTarget, resolveRun, targetOfRun } from './target';
+import { namedTarget, resolveRun, type Target, targetOfRun } from './target';
 import { tidy } from './tidy';
 
 /**
  * All containers of the store, and what else runs: files given by path, and what goes on though its file was taken away. Tidies up
- * after runs that have ended or were killed.
+ * after runs that have ended or were killed; what can't be tidied up is warned of.
  */
-export async function listContainers(store: Store): Promise<ContainerInfo[]> {
-  const names = store.containerNames();
-  const targets = names.map((name) => namedTarget(store, name));
+export async function listContainers(store: Store, warn: Warn): Promise<ContainerInfo[]> {
+  const running: Target[] = [];
   for (const id of store.runIds()) {
     const target = targetOfRun(store, id);
-    await tidy(store, target);
-    if (!names.includes(id) && (await inspectRun(target.directory)).running) targets.push(target);
+    await tidy(store, target).catch((error: unknown) => warn(error instanceof Error ? error.message : String(error)));
+    if ((await inspectRun(target.directory)).running) running.push(target);
   }
+  // Looked for last: what a tidy-up has removed is not there any more.
+  const names = store.containerNames();
+  const targets = [...names.map((name) => namedTarget(store, name)), ...running.filter(({ id }) => !names.includes(id))];
   const infos = await Promise.all(targets.map((target) => describeContainer(target)));
   return infos.sort((a, b) => (a.name < b.name ? -1 : 1));
 }

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, readlinkSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, openSync, readlinkSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { flockSync } from 'fs-ext';
@@ -36,25 +36,21 @@ function explainLock(error: unknown, fd: number): unknown {
   return explain(shaped, `lock "${path}"`);
 }
 
-/** A lock on a file of its own (`.locks/NAME`), which is made where it is missing and never unlinked. */
+/** A lock on a file of its own (`.locks/NAME`), which is made where it is missing. Only who holds it, exclusively, may unlink it. */
 export class FileLock extends Descriptor {
   /** Takes the lock, trying for `waitMs`; undefined where it is still held then. */
   static async take(path: string, kind: LockKind, waitMs: number, signal?: AbortSignal): Promise<FileLock | undefined> {
-    const fd = openLockFile(path);
-    const deadline = Date.now() + waitMs;
-    try {
-      while (!tryLock(fd, kind)) {
-        if (Date.now() >= deadline) {
-          closeSync(fd);
-          return undefined;
-        }
-        await sleep(20, undefined, signal && { signal });
+    for (const deadline = Date.now() + waitMs; ; await sleep(20, undefined, signal && { signal })) {
+      const lock = new FileLock(openLockFile(path));
+      let isTaken = false;
+      try {
+        isTaken = tryLock(lock.fd, kind) && isNamed(lock.fd, path);
+      } finally {
+        if (!isTaken) await lock.close();
       }
-    } catch (error) {
-      closeSync(fd);
-      throw error;
+      if (isTaken) return lock;
+      if (Date.now() >= deadline) return undefined;
     }
-    return new FileLock(fd);
   }
 
   /** Whether some other command holds the lock now. A file that is missing is held by no one. */
@@ -72,6 +68,13 @@ export class FileLock extends Descriptor {
       closeSync(fd);
     }
   }
+}
+
+/** Whether nobody unlinked the file between its opening and its lock: others lock its successor. */
+function isNamed(fd: number, path: string): boolean {
+  const { dev, ino } = fstatSync(fd);
+  const named = statSync(path, { throwIfNoEntry: false });
+  return named?.ino === ino && named.dev === dev;
 }
 
 function openLockFile(path: string): number {

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { LoopboxError } from '../errors';
 import { type LogLine, readLogs } from '../runtime/logs';
 import { inspectRun } from '../runtime/status';
+import { isOwnPast } from './past';
 import type { Store } from './store';
 import { resolveRun } from './target';
 
@@ -18,6 +19,8 @@ export async function* containerLogs(store: Store, argument: string, options: Lo
   const target = resolveRun(store, argument);
   const path = store.logPath(target.id);
   if (!existsSync(path) && !options.follow) return;
+  // Of another file, which had this one's name or inode.
+  if ((await isOwnPast(target)) === false) return;
   yield* readLogs(path, {
     lines: options.lines,
     signal: options.signal,

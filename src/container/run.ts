@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import { dirname } from 'node:path';
+import { CleanupStack } from '../cleanup';
 import { isSystemError, LoopboxError } from '../errors';
 import { copyImage } from '../image/copy-image';
 import { type ImageFile, openImage, placeManifest } from '../image/image-file';
@@ -14,12 +15,12 @@ import type { ConfigChange } from './config-input';
 import { createContainer } from './create';
 import { claimImage, takeAttachmentLock } from './disk';
 import { type FileLock, takeVerbLock } from './locks';
-import { removeAfterEnd } from './remove';
+import { removeAfterEnd, removeContainer } from './remove';
 import { type StartOptions, startImage, startLocked } from './start';
-import { awaitEnd, awaitFreeFile, awaitMonitor, watchEnd } from './stop';
+import { awaitDetached, awaitEnd, awaitMonitor, soonMs, watchEnd } from './stop';
 import type { Store } from './store';
 import { namedTarget, openTarget, resolveTarget, type Target, targetOfInode } from './target';
-import { tidy } from './tidy';
+import { forgetRun, tidy } from './tidy';
 
 export interface RunOptions extends WorkOptions {
   warn: Warn;
@@ -53,12 +54,11 @@ export async function runTemplate(
   await createContainer(store, name, options);
   const target = namedTarget(store, name);
   const { change: _, ...kept } = options;
-  try {
-    return await runTarget(store, target, kept, (start) => startLocked(store, target, start));
-  } catch (error) {
-    await removeAfterEnd(store, target);
-    throw error;
-  }
+  await using undo = new CleanupStack();
+  undo.add(() => removeContainer(store, name));
+  const container = await runTarget(store, target, kept, (start) => startLocked(store, target, start));
+  undo.disarm();
+  return container;
 }
 
 /**
@@ -76,8 +76,12 @@ export async function runFile(store: Store, path: string, options: RunOptions & 
   await using image = await openImage(`/proc/self/fd/${copy.fd}`, { label: target.label, write: true });
   const ephemeral = targetOfInode(store, target.label, image.device, image.inode);
   return await runTarget(store, ephemeral, options, async (start) => {
+    await using undo = new CleanupStack();
+    undo.add(() => forgetRun(store, ephemeral));
     takeAttachmentLock(image, target.label);
-    return startImage(store, ephemeral, image, start);
+    const record = await startImage(store, ephemeral, image, start);
+    undo.disarm();
+    return record;
   });
 }
 
@@ -115,7 +119,7 @@ async function runTarget(
     try {
       if (!(await interruptContainer(record, signal))) return;
       endedBy ??= signal;
-      target.directory.markStopRequested();
+      target.directory.markStopRequested(soonMs);
     } catch {
       // One that has ended meanwhile needs no signal.
     }
@@ -126,10 +130,10 @@ async function runTarget(
     if ((await attach.ended).outputClosed) await interrupt('SIGPIPE');
     const last = await awaitEnd(target.directory);
     await watch?.close();
-    await awaitFreeFile(target);
+    await awaitDetached(record);
     await awaitMonitor(target.directory);
     // With --rm the monitor's exit command has removed it; where the monitor was killed, we do.
-    await (options.removeCommand ? removeAfterEnd(store, target) : tidy(store, target));
+    await (options.removeCommand ? removeAfterEnd(store, target.id) : tidy(store, target));
     const killed = last?.exitCode === 128 + constants.signals.SIGKILL;
     return killed && endedBy ? { ...last, exitCode: 128 + constants.signals[endedBy] } : last;
   };

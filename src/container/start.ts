@@ -15,6 +15,7 @@ import { containerSpec } from './container-spec';
 import { claimImage, Disk } from './disk';
 import { adoptFile } from './identity';
 import { takeVerbLock } from './locks';
+import { dropOtherPast, identityOf } from './past';
 import type { Store } from './store';
 import { openTarget, resolveTarget, type Target } from './target';
 
@@ -67,8 +68,11 @@ export async function startImage(store: Store, target: Target, image: ImageFile,
   const config = effectiveConfig(image, options.change);
   const hostname = config.hostname ?? target.name ?? image.manifest?.name ?? 'loopbox';
   if (adoption?.newIdentity) await renewIdentity(disk.mount, hostname, target.label, options.warn);
-  const { spec, stopSignal } = await containerSpec(disk.mount.tree, { ...config, hostname }, target.label, options.terminal ?? false);
+  const about = { label: target.label, terminal: options.terminal ?? false, warn: options.warn };
+  const { spec, stopSignal } = await containerSpec(disk.mount.tree, { ...config, hostname }, about);
   if (adoption) await writeManifest(image, adoption.manifest);
+  const identity = identityOf(target, image);
+  dropOtherPast(store, target, identity);
   options.signal?.throwIfAborted();
 
   const record = await startRuntime({
@@ -80,6 +84,7 @@ export async function startImage(store: Store, target: Target, image: ImageFile,
     record: {
       id: target.id,
       file: target.path,
+      identity,
       label: target.label,
       loop: { index: disk.loop.index, diskSequence: disk.loop.diskSequence },
       stopSignal,
@@ -111,7 +116,7 @@ export async function requireStopped(store: Store, target: Target, verb: string)
       hint: `loopbox stop ${target.label}`,
     });
   }
-  await reapRun(target.directory, store.runtime, { killMonitor: true });
+  await reapRun(target.directory, store.runtime);
 }
 
 function effectiveConfig(image: ImageFile, change: ConfigChange | undefined): Config {

@@ -1,13 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LoopboxError } from '../errors';
-import { reapRun } from '../runtime/reap';
+import { readLoop } from '../loop/list-loops';
 import type { LastRun, RunDirectory, RunRecord } from '../runtime/run-directory';
 import { signalContainer } from '../runtime/signal-container';
 import { inspectRun, type RunState } from '../runtime/status';
-import { FileLock, takeVerbLock, tryLock } from './locks';
+import { FileLock, takeVerbLock } from './locks';
+import { isOwnPast } from './past';
 import { type StartOptions, startLocked } from './start';
 import type { Store } from './store';
-import { notRunning, openTarget, resolveRun, resolveTarget, type Target } from './target';
+import { notRunning, resolveRun, resolveTarget, type Target } from './target';
+import { finishRun } from './tidy';
 
 export interface StopOptions {
   /** Seconds between the stop signal and KILL; 10 unless told. */
@@ -16,44 +18,62 @@ export interface StopOptions {
 }
 
 const pollMs = 15;
+/** What follows a signal so soon is its doing, and SIGKILL ends everything in that time. */
+export const soonMs = 10_000;
 
 /** Stops the container: its stop signal, KILL after the time-out. Stopping a stopped one is done. Returns when its file is free. */
 export async function stopContainer(store: Store, argument: string, options: StopOptions): Promise<void> {
   const target = resolveRun(store, argument);
   await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
-  await stopLocked(store, target, options);
+  await stopLocked(target, options);
+  await finishRun(store, target, soonMs);
 }
 
-/** As `stopContainer`, for a caller that holds the verb lock. */
-export async function stopLocked(store: Store, target: Target, options: StopOptions): Promise<void> {
+/** As `stopContainer`, for a caller that holds the verb lock; what the run left is still there. */
+export async function stopLocked(target: Target, options: StopOptions): Promise<void> {
   const state = await inspectRun(target.directory);
-  if (state.running) {
-    target.directory.markStopRequested();
-    await signalIfRunning(state.record, state.record.stopSignal);
-    if (!(await hasEnded(target.directory, (options.timeoutSeconds ?? 10) * 1000, options.signal))) {
-      await signalIfRunning(state.record, 'SIGKILL');
-      if (!(await hasEnded(target.directory, 10_000, options.signal))) throw stillThere(target, 'it does not die of SIGKILL');
-    }
+  if (state.running && !(await endsOfStopSignal(target.directory, state.record, options))) {
+    await signalIfRunning(state.record, 'SIGKILL');
+    if (!(await hasEnded(target.directory, soonMs))) throw stillThere(target, 'it does not die of SIGKILL');
   }
-  if (!(await awaitFreeFile(target))) throw stillThere(target, 'its file is still attached; a process outside holds its mount');
-  // What removes itself (`run --rm`) does so as soon as we let go of the lock.
-  if (!state.record?.hasExitCommand) await reapRun(target.directory, store.runtime, { killMonitor: true });
+  if (state.record && !(await awaitDetached(state.record))) {
+    throw stillThere(target, 'its file is still attached; a process outside holds its mount');
+  }
 }
 
-/** The container may end by itself at any moment, which is what stopping is for. */
+async function endsOfStopSignal(directory: RunDirectory, record: RunRecord, options: StopOptions): Promise<boolean> {
+  const timeoutMs = (options.timeoutSeconds ?? 10) * 1000;
+  directory.markStopRequested(timeoutMs + soonMs);
+  try {
+    await signalIfRunning(record, record.stopSignal);
+    return await hasEnded(directory, timeoutMs, options.signal);
+  } catch (error) {
+    // Who gives up has not stopped it.
+    directory.clearStopRequest();
+    throw error;
+  }
+}
+
+/** The container may end by itself at any moment, which is what stopping is for. A signal that can't be sent does not keep KILL from following. */
 async function signalIfRunning(record: RunRecord, signal: string): Promise<void> {
   try {
     await signalContainer(record, signal);
   } catch (error) {
-    if (!(error instanceof LoopboxError && error.code === 'ERR_LOOPBOX_WRONG_STATE')) throw error;
+    if (!(error instanceof LoopboxError)) throw error;
   }
 }
 
-/** Stops and starts again, with no other command in between. */
+/** Stops and starts again, with no other command in between. Throws ERR_LOOPBOX_WRONG_STATE where a copy runs that ends with its run. */
 export async function restartContainer(store: Store, argument: string, options: StopOptions & StartOptions): Promise<void> {
-  const target = resolveTarget(store, argument);
+  const run = resolveRun(store, argument);
+  const target = resolveTarget(store, run.name ?? run.path);
+  if (target.id !== run.id) {
+    throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot restart "${run.label}": a copy of it runs, which ends with its run`, {
+      hint: `loopbox stop ${argument}`,
+    });
+  }
   await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
-  await stopLocked(store, target, options);
+  await stopLocked(target, options);
   await startLocked(store, target, options);
 }
 
@@ -62,7 +82,7 @@ export async function killContainer(store: Store, argument: string, signal: stri
   const target = resolveRun(store, argument);
   const state = await inspectRun(target.directory);
   if (!state.running) throw notRunning(target, 'kill');
-  if (/^((SIG)?(KILL|TERM)|9|15)$/i.test(signal)) target.directory.markStopRequested();
+  if (/^((SIG)?(KILL|TERM)|9|15)$/i.test(signal)) target.directory.markStopRequested(soonMs);
   await signalContainer(state.record, signal);
 }
 
@@ -70,7 +90,7 @@ export async function killContainer(store: Store, argument: string, signal: stri
 export async function waitForContainer(store: Store, argument: string, signal?: AbortSignal): Promise<LastRun | undefined> {
   const target = resolveRun(store, argument);
   await using _watch = await watchEnd(target.directory);
-  return await awaitEnd(target.directory, signal);
+  return (await isOwnPast(target)) === false ? undefined : await awaitEnd(target.directory, signal);
 }
 
 /**
@@ -106,14 +126,8 @@ async function hasEnded(directory: RunDirectory, timeoutMs: number, signal?: Abo
 }
 
 /** The kernel unmounts and detaches after the last process has gone; from then on the file may be copied. False after 10 s. */
-export async function awaitFreeFile(target: Target): Promise<boolean> {
-  await using image = await openTarget(target).catch((error: unknown) => {
-    // A file that was unlinked or damaged meanwhile has no one to wait for.
-    if (error instanceof LoopboxError) return null;
-    throw error;
-  });
-  if (!image) return true;
-  for (let waited = 0; !tryLock(image.fd, 'shared'); waited += pollMs) {
+export async function awaitDetached({ loop }: RunRecord): Promise<boolean> {
+  for (let waited = 0; readLoop(loop.index)?.diskSequence === loop.diskSequence; waited += pollMs) {
     if (waited > 10_000) return false;
     await sleep(pollMs);
   }

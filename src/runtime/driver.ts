@@ -1,4 +1,4 @@
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { LoopboxError } from '../errors';
 import { packageDirectory } from '../package';
@@ -31,11 +31,6 @@ export class Driver {
   /** Arguments that come before the verb. */
   get globalArguments(): string[] {
     return ['--root', this.#directory.runtimeRoot];
-  }
-
-  /** Whether the runtime knows, or half knows, the container. */
-  hasState(): boolean {
-    return existsSync(join(this.#directory.runtimeRoot, this.#directory.id));
   }
 
   /** Lets the command of a created container begin. */

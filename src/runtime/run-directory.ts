@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { isSystemError } from '../errors';
+import { explain, isSystemError } from '../errors';
 import type { Limits, OciConfig, ProcessSpec } from './oci-config';
 
 /** What is known about a container that runs, or that has run and was not tidied up yet (`run.json`). */
@@ -8,6 +8,8 @@ export interface RunRecord {
   id: string;
   /** Absolute path of the container's file. */
   file: string;
+  /** What tells that file from another that has its name or inode later. */
+  identity: string;
   /** As messages show the container. */
   label: string;
   loop: { index: number; diskSequence: number };
@@ -29,10 +31,13 @@ export interface RunRecord {
 }
 
 /** What the caller of a start knows of the record. */
-export type RunDetails = Pick<RunRecord, 'id' | 'file' | 'label' | 'loop' | 'stopSignal' | 'limits'>;
+export type RunDetails = Pick<RunRecord, 'id' | 'file' | 'identity' | 'label' | 'loop' | 'stopSignal' | 'limits'>;
 
 /** How a run ended (`last.json`); kept until the next run ends. */
 export interface LastRun {
+  /** What ran: as in the record. */
+  file: string;
+  identity: string;
   /** The command's own, or 128+n where signal n killed it; null where no one knows it (yet). */
   exitCode: number | null;
   oomKilled: boolean;
@@ -104,6 +109,11 @@ export class RunDirectory {
     return this.#entries().length > 0;
   }
 
+  /** Whether a runtime knows, or half knows, the container. */
+  hasRuntimeState(): boolean {
+    return existsSync(join(this.runtimeRoot, this.id));
+  }
+
   readRecord(): RunRecord | undefined {
     return readJson<RunRecord>(join(this.root, 'run.json'));
   }
@@ -120,13 +130,29 @@ export class RunDirectory {
     writeJson(join(this.root, 'last.json'), last);
   }
 
-  /** Notes that the end which follows was asked for. */
-  markStopRequested(): void {
-    writeFileSync(join(this.root, 'stop-requested'), '');
+  /** Notes that an end within so long from now was asked for. A later one has other reasons: a command may take no notice of a signal. */
+  markStopRequested(forMs: number): void {
+    try {
+      writeJson(this.#requestPath, Date.now() + forMs);
+    } catch (error) {
+      // It has ended, and is tidied up already.
+      if (!isSystemError(error, 'ENOENT')) throw error;
+    }
   }
 
-  wasStopRequested(): boolean {
-    return existsSync(join(this.root, 'stop-requested'));
+  /** Takes the request back. */
+  clearStopRequest(): void {
+    rmSync(this.#requestPath, { force: true });
+  }
+
+  /** Whether an end at this time, or at one that is not known, was asked for. */
+  wasStopRequested(time?: Date): boolean {
+    const until = readJson<number>(this.#requestPath);
+    return until !== undefined && (time === undefined || time.getTime() <= until);
+  }
+
+  get #requestPath(): string {
+    return join(this.root, 'stop-requested');
   }
 
   /** The process that the container was started with. */
@@ -146,11 +172,13 @@ export class RunDirectory {
 
   /** Removes all but the record of how the last run ended, and the directory itself where there is none. */
   clear(): void {
+    this.#removeRootfs();
     for (const entry of this.#entries()) rmSync(join(this.root, entry), { recursive: true, force: true });
     this.#removeEmpty();
   }
 
   remove(): void {
+    this.#removeRootfs();
     rmSync(this.root, { recursive: true, force: true });
     this.#removeEmpty();
   }
@@ -161,6 +189,15 @@ export class RunDirectory {
     } catch (error) {
       if (isSystemError(error, 'ENOENT', 'ENOTDIR')) return [];
       throw error;
+    }
+  }
+
+  /** Empty on the host. Whatever somebody has mounted or put there is not ours to delete. */
+  #removeRootfs(): void {
+    try {
+      rmdirSync(this.rootfsPath);
+    } catch (error) {
+      if (!isSystemError(error, 'ENOENT', 'ENOTDIR')) throw explain(error, `tidy up after "${this.id}"`, { hint: `ls ${this.rootfsPath}` });
     }
   }
 

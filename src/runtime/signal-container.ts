@@ -49,15 +49,24 @@ function send(record: RunRecord, signal: number, choose: (signal: number) => num
   }
 }
 
+export function isSignal(signal: string): boolean {
+  return numberOf(signal) !== undefined;
+}
+
 /** The number of a signal given by name, with or without `SIG`, or by number. Throws ERR_LOOPBOX_USAGE for anything else. */
 export function parseSignal(signal: string): number {
+  const number = numberOf(signal);
+  if (number !== undefined) return number;
+  throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot send the signal "${signal}": there is no such signal`, { hint: 'kill -l' });
+}
+
+function numberOf(signal: string): number | undefined {
   const text = signal.toUpperCase().replace(/^SIG/, '');
   const named = (constants.signals as Record<string, number | undefined>)[`SIG${text}`];
   if (named !== undefined) return named;
   const realTime = /^RT(MIN|MAX)(?:([+-])(\d+))?$/.exec(text);
   const number = realTime ? realTimeSignal(realTime) : /^\d+$/.test(text) ? Number(text) : 0;
-  if (number >= 1 && number <= lastRealTime && (!realTime || number >= firstRealTime)) return number;
-  throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot send the signal "${signal}": there is no such signal`, { hint: 'kill -l' });
+  return number >= 1 && number <= lastRealTime && (!realTime || number >= firstRealTime) ? number : undefined;
 }
 
 function realTimeSignal([, end, sign, offset]: RegExpExecArray): number {

@@ -65,7 +65,7 @@ export async function startContainer(request: StartRequest): Promise<RunRecord> 
   } catch (error) {
     closeSync(guardianPipe);
     monitor?.close();
-    await removeAfterFailure(error, directory, driver, cgroups);
+    await removeAfterFailure(error, directory, driver.program, cgroups);
     // Ctrl-C reaches the runtime as well.
     signal?.throwIfAborted();
     throw error;
@@ -120,9 +120,9 @@ function tellGuardian(pipe: number): void {
   closeSync(pipe);
 }
 
-async function removeAfterFailure(failure: unknown, directory: RunDirectory, driver: Driver, cgroups: ContainerCgroups): Promise<void> {
+async function removeAfterFailure(failure: unknown, directory: RunDirectory, runtime: string, cgroups: ContainerCgroups): Promise<void> {
   try {
-    await removeRun(directory, driver, cgroups);
+    await removeRun(directory, runtime, cgroups);
   } catch (error) {
     const [first, second] = [failure, error].map((each) => (each instanceof Error ? each.message : String(each)));
     const code = failure instanceof LoopboxError ? failure.code : 'ERR_LOOPBOX_FAILED';

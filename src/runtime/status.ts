@@ -39,8 +39,10 @@ function withLast(state: { running: false; monitorAlive: boolean }, last: LastRu
 function describeEnd(directory: RunDirectory, record: RunRecord, monitorAlive: boolean): LastRun {
   const exit = readExit(directory) ?? exitOfZombie(record);
   const exitCode = exit?.code ?? null;
-  const requested = directory.wasStopRequested();
+  const requested = directory.wasStopRequested(exit?.time);
   return {
+    file: record.file,
+    identity: record.identity,
     exitCode,
     // The file also tells of a child that was killed for lack of memory; the command itself may then have been killed by us.
     oomKilled: exitCode === 137 && !requested && existsSync(join(directory.persistDir, 'oom')),

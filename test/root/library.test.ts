@@ -27,13 +27,13 @@ beforeAll(async () => {
 it('starts 8 containers at once in one process, whose namespaces, directory and descriptors stay as they were', async () => {
   const before = ownState();
   await Promise.all(names.map((name) => library.startContainer(store, name, { warn })));
-  const running = await library.listContainers(store);
+  const running = await library.listContainers(store, warn);
   expect(running.map(({ name, state }) => [name, state])).toEqual(names.map((name) => [name, 'running']));
   expect(new Set(running.map(({ pid }) => pid)).size).toBe(8);
   expect(ownState()).toEqual(before);
 
   await Promise.all(names.map((name) => library.stopContainer(store, name, { timeoutSeconds: 0 })));
-  expect((await library.listContainers(store)).map(({ state }) => state)).toEqual(names.map(() => 'stopped'));
+  expect((await library.listContainers(store, warn)).map(({ state }) => state)).toEqual(names.map(() => 'stopped'));
   expect(heldByKernel(testStore)).toEqual([]);
   expect(keptOnHost(testStore)).toEqual([]);
   expect(ownState()).toEqual(before);

@@ -221,7 +221,7 @@ describe('kills', () => {
     await sleep(50);
     expect(await inspectRun(container.directory)).toMatchObject({ running: true, monitorAlive: false });
     expect((await container.exec('true')).code).toBe(0);
-    container.directory.markStopRequested();
+    container.directory.markStopRequested(10_000);
     await signalContainer(record, 'KILL');
     expect(await container.ended()).toMatchObject({ requested: true });
     await expect(signalContainer(record, 'KILL')).rejects.toThrow('it is not running');

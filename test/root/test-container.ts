@@ -85,9 +85,11 @@ export class TestContainer {
       record: {
         id: 'box',
         file: this.image,
+        identity: 'box',
         label: 'box',
         loop: { index: loop.index, diskSequence: loop.diskSequence },
         stopSignal: 'SIGTERM',
+        limits: {},
       },
       stdin: options.stdin ?? false,
       beforeStart: options.beforeStart,
@@ -129,7 +131,7 @@ export class TestContainer {
   }
 
   async reap(): Promise<void> {
-    await reapRun(this.directory, 'runc', { killMonitor: true });
+    await reapRun(this.directory, 'runc');
   }
 
   /** Waits, for at most 2 s, until the kernel has let go of the image: no command of ours runs meanwhile. */

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { readProcess } from '../../../src/runtime/processes';
@@ -7,6 +7,8 @@ import { inspectRun } from '../../../src/runtime/status';
 import { temporaryDirectory } from '../../temporary';
 
 const last: LastRun = {
+  file: '/srv/web.img',
+  identity: 'web',
   exitCode: 3,
   oomKilled: false,
   startedAt: '2026-01-01T00:00:00.000Z',
@@ -23,9 +25,11 @@ function recordOf(pid: number, pidStart: number): RunRecord {
   return {
     id: 'web',
     file: '/srv/web.img',
+    identity: 'web',
     label: 'web',
     loop: { index: 3, diskSequence: 17 },
     stopSignal: 'SIGTERM',
+    limits: {},
     runtime: '/usr/sbin/runc',
     terminal: false,
     hasExitCommand: false,
@@ -87,8 +91,45 @@ it('judges by the process, not by what is written', async () => {
   const ended = { running: false, monitorAlive: false };
   expect(await inspectRun(directory)).toMatchObject({ ...ended, last: { exitCode: 137, oomKilled: true, requested: false } });
   // A child was killed for lack of memory, and later the container by its admin.
-  directory.markStopRequested();
+  directory.markStopRequested(60_000);
   expect(await inspectRun(directory)).toMatchObject({ ...ended, last: { exitCode: 137, oomKilled: false, requested: true } });
+});
+
+it('takes an end for asked for only if it follows soon, and as long as the request stands', async () => {
+  const { directory } = await newDirectory();
+  directory.prepare();
+  directory.writeRecord(recordOf(process.pid, 1));
+  writeFileSync(join(directory.persistDir, 'exit'), '9');
+  const requested = async () => (await inspectRun(directory)).last?.requested;
+  directory.markStopRequested(60_000);
+  expect(await requested()).toBe(true);
+  const later = Date.now() / 1000 + 61;
+  utimesSync(join(directory.persistDir, 'exit'), later, later);
+  expect(await requested()).toBe(false);
+  directory.markStopRequested(120_000);
+  expect(await requested()).toBe(true);
+  directory.clearStopRequest();
+  expect(await requested()).toBe(false);
+  // Of one that has ended and was tidied up already, there is nothing to note.
+  directory.clear();
+  directory.markStopRequested(1);
+  expect(directory.exists()).toBe(false);
+});
+
+it('removes nothing that somebody put or mounted where the container’s root was', async () => {
+  const { directory } = await newDirectory();
+  directory.prepare();
+  directory.writeRecord(recordOf(process.pid, 1));
+  const precious = join(directory.rootfsPath, 'precious');
+  writeFileSync(precious, '');
+  for (const remove of [() => directory.clear(), () => directory.remove()]) {
+    expect(remove).toThrow(/^Cannot tidy up after "web": directory not empty/);
+    expect(existsSync(precious)).toBe(true);
+  }
+  expect(directory.readRecord()).toBeDefined();
+  rmSync(precious);
+  directory.remove();
+  expect(directory.exists()).toBe(false);
 });
 
 it('says why an exit code is not known', async () => {
