@@ -7,12 +7,11 @@ import { namedTarget, resolveTarget, type Target } from '../../src/container/tar
 import { tidy } from '../../src/container/tidy';
 import { openImage, writeManifest } from '../../src/image/image-file';
 import type { RunRecord } from '../../src/runtime/run-directory';
-import { execute, lockIsFree, plainEnvironment, shell, TestStore, temporaryDirectory } from '../fixtures';
+import { execute, lockIsFree, plainEnvironment, program, shell, type TestStore, temporaryDirectory } from '../fixtures';
 import { heldByKernel, keptOnHost } from '../remains';
+import { sleep, storeWithSleeper } from '../sleeper';
 import { kill } from '../victims';
 
-const program = join(import.meta.dirname, '../../bin/loopbox');
-const sleep = ['--', 'sleep', '1000'];
 /** Takes no notice of SIGTERM. */
 const untilEnd = (code: number) => ['--', 'sh', '-c', `trap "" TERM; echo up; while [ ! -e /end ]; do sleep 0.01; done; exit ${code}`];
 let store: TestStore;
@@ -20,14 +19,12 @@ let store: TestStore;
 let file: string;
 
 beforeAll(async () => {
-  store = await TestStore.create();
-  await store.importBusybox('busybox', '--size', '128M');
-  await create('c');
+  store = await storeWithSleeper('c');
   file = await exportedFile('c');
 });
 
 async function create(name: string, command = sleep): Promise<void> {
-  await store.done('create', name, '--template', 'busybox', ...command);
+  await store.createBusybox(name, ...command);
 }
 
 async function exportedFile(name: string): Promise<string> {
@@ -59,7 +56,7 @@ async function killRun(id: string): Promise<void> {
 }
 
 async function running(): Promise<{ id: string; name: string }[]> {
-  return JSON.parse(await store.done('ps', '--format', 'json')) as { id: string; name: string }[];
+  return (await store.json('ps')) as { id: string; name: string }[];
 }
 
 async function names(): Promise<string[]> {
@@ -90,7 +87,7 @@ describe('a tidy-up that is overtaken by another command, once it has looked and
   }
 
   it('takes nothing from a container that was made and started in a name that another left', async () => {
-    await store.done('run', '-d', '--template', 'busybox', 'late', ...sleep);
+    await store.runBusybox('late', ...sleep);
     await killRun('late');
     rmSync(store.imageOf('late'));
     const own = new Store(store);
@@ -255,7 +252,7 @@ it.each(['with', 'without'])('run --rm %s its monitor removes no file that took 
 describe('what the monitor of run --rm calls', () => {
   it('removes nothing but what it was promised', async () => {
     await create('kept');
-    await store.done('run', '-d', '--template', 'busybox', 'ended', '--', 'true');
+    await store.runBusybox('ended', '--', 'true');
     await store.done('wait', 'ended');
     for (const id of ['../templates/busybox', 'kept', 'ended', 'none']) await store.loopbox(['rm', '--after-end', id]);
     expect(await names()).toEqual(expect.arrayContaining(['kept', 'ended']));
