@@ -4,11 +4,10 @@ import { mkdir, open, readFile, rm, symlink, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/units';
-import { busyboxTar, cleanUp, type ExecuteResult, execute, shell, TestStore, temporaryDirectory } from '../fixtures';
+import { busyboxTar, cleanUp, type ExecuteResult, execute, program, shell, TestStore, temporaryDirectory } from '../fixtures';
 import { heldByKernel, keptOnHost } from '../remains';
 import { mounted } from '../trees';
 
-const program = join(import.meta.dirname, '../../bin/loopbox');
 let store: TestStore;
 let exported: string;
 /** A verb that waits for a lock that is never given back, from the beginning of this file on. */

@@ -3,7 +3,7 @@ import { rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { KiB, MiB } from '../../src/units';
-import { busyboxTar, execute, shell, smallFileSystem, TestStore, temporaryDirectory, xfsDirectory } from '../fixtures';
+import { busyboxTar, execute, program, shell, smallFileSystem, TestStore, temporaryDirectory, xfsDirectory } from '../fixtures';
 import { heldByKernel } from '../remains';
 
 /** How much of the host is left for a verb: nothing, or enough for the first, the next, or nearly all of its steps. */
@@ -128,9 +128,8 @@ describe('where the host is full', () => {
 
   it('export to a standard output that is full ends with 14', async () => {
     const { environment } = store;
-    const loopbox = join(import.meta.dirname, '../../bin/loopbox');
     for (const verb of ['export base -', 'ls', 'inspect base', 'df']) {
-      expect(await execute('sh', ['-c', `${loopbox} ${verb} > /dev/full`], { env: environment })).toMatchObject({
+      expect(await execute('sh', ['-c', `${program} ${verb} > /dev/full`], { env: environment })).toMatchObject({
         code: 14,
         stderr: expect.stringMatching(/^loopbox: Cannot write to standard output: no space left on device/),
       });

@@ -3,7 +3,7 @@ import { mkdir, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { KiB, MiB } from '../../src/units';
-import { execute, shell, TestStore, temporaryDirectory } from '../fixtures';
+import { execute, program, shell, TestStore, temporaryDirectory } from '../fixtures';
 import { describeImage, describeTree, type TreeEntry, unpackInChroot } from '../trees';
 import { entry, pax, rawHeader, tar } from '../unit/image/tar-builder';
 
@@ -288,13 +288,9 @@ describe('an entry that can’t be kept whole ends the import with 15, by its na
 
   it('shows names on a terminal without obeying them', async () => {
     const archive = await archiveOf([entry({ name: '\x1b]0;evil\x07\n', type: 'Q' })]);
-    const { stderr } = await execute(
-      'script',
-      ['-qec', `${join(import.meta.dirname, '../../bin/loopbox')} template import x ${archive}`, '/dev/null'],
-      {
-        env: store.environment,
-      },
-    ).then(({ stdout, stderr }) => ({ stderr: stdout + stderr }));
+    const { stderr } = await execute('script', ['-qec', `${program} template import x ${archive}`, '/dev/null'], {
+      env: store.environment,
+    }).then(({ stdout, stderr }) => ({ stderr: stdout + stderr }));
     expect(stderr).toContain('entry "\\x1b]0;evil\\x07\\x0a" can\'t be kept whole');
     expect(stderr).not.toContain('\x1b]');
   });

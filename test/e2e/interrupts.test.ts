@@ -4,10 +4,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type SeededRandom, seededRandom, soakCount } from '../counts';
-import { busyboxTar, execute, lockIsFree, shell, TestStore, temporaryDirectory } from '../fixtures';
+import { busyboxTar, execute, lockIsFree, program, shell, TestStore, temporaryDirectory } from '../fixtures';
 import { heldByKernel, keptOnHost } from '../remains';
 
-const program = join(import.meta.dirname, '../../bin/loopbox');
 const minute = 60_000;
 let store: TestStore;
 let directory: string;

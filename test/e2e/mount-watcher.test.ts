@@ -3,9 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { expect, it } from 'vitest';
-import { busyboxTar, cleanUp, execute, shell, TestStore, temporaryDirectory } from '../fixtures';
-
-const program = join(import.meta.dirname, '../../bin/loopbox');
+import { busyboxTar, cleanUp, execute, program, shell, TestStore, temporaryDirectory } from '../fixtures';
 
 it('sees no mount of any verb in the host’s mount table', { retry: 2 }, () => expectNoMounts('1', []));
 

@@ -1,9 +1,7 @@
-import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { printable } from '../../src/printable';
-import { type ExecuteResult, execute, TestStore } from '../fixtures';
+import { type ExecuteResult, execute, program, TestStore } from '../fixtures';
 
-const program = join(import.meta.dirname, '../../bin/loopbox');
 let store: TestStore;
 
 beforeAll(async () => {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { busyboxTar, execute, shell, TestStore, temporaryDirectory } from '../fixtures';
+import { busyboxTar, execute, program, shell, TestStore, temporaryDirectory } from '../fixtures';
 import { describeImage, describeTree, type TreeEntry, unpack } from '../trees';
 
 let store: TestStore;
@@ -82,11 +82,10 @@ describe('an imported archive is what GNU tar makes of it', () => {
   });
 
   it('from standard input: a file, a pipe, compressed', async () => {
-    const loopbox = join(import.meta.dirname, '../../bin/loopbox');
     for (const [index, command] of [`< ${source}`, `< ${source} cat |`, `zstd -1 < ${source} |`].entries()) {
       const line = command.endsWith('|')
-        ? `${command} ${loopbox} template import --size 256M in-${index} -`
-        : `${loopbox} template import --size 256M in-${index} - ${command}`;
+        ? `${command} ${program} template import --size 256M in-${index} -`
+        : `${program} template import --size 256M in-${index} - ${command}`;
       expect(await execute('sh', ['-c', line], { env: store.environment })).toMatchObject({ code: 0, stderr: '' });
       expect(await describeTemplate(`in-${index}`)).toEqual(expected);
     }
