@@ -6,7 +6,7 @@ export function time(command, args, options = {}) {
   const { status, signal, stderr, error } = spawnSync(command, args, { stdio: ['ignore', 'ignore', 'pipe'], ...options });
   const ms = Number(process.hrtime.bigint() - begin) / 1e6;
   if (error) throw error;
-  if (status !== 0) throw new Error(`"${command} ${args.join(' ')}" ended with ${signal ?? status}: ${stderr}`);
+  if (status !== 0) throw new Error(`"${command} ${args.join(' ')}" ended with ${signal ?? status}: ${String(stderr)}`);
   return ms;
 }
 

@@ -1,6 +1,6 @@
 import { release } from 'node:os';
-import { NewFile } from '../image/new-file';
 import { isSystemError } from '../errors';
+import { NewFile } from '../image/new-file';
 import { type LoopLimits, loopLimits } from '../loop/list-loops';
 import { native } from '../native';
 import { packageVersion } from '../package';

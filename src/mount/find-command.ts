@@ -1,10 +1,6 @@
-import { fstat, readlink } from 'node:fs';
-import { promisify } from 'node:util';
+import { fstatSync, readlinkSync } from 'node:fs';
 import { LoopboxError } from '../errors';
 import { isNothingThere, O_PATH, type Tree } from './tree';
-
-const statFd = promisify(fstat);
-const readLink = promisify(readlink);
 
 export interface FindOptions {
   /** PATH of the process to be. */
@@ -38,9 +34,10 @@ function candidates(command: string, path: string, workdir: string): string[] {
 
 async function lookAt(tree: Tree, path: string): Promise<{ path: string; isExecutable: boolean } | undefined> {
   try {
-    return await tree.use(path, O_PATH, async (fd) => {
-      const stats = await statFd(fd);
-      return { path: await readLink(`/proc/self/fd/${fd}`), isExecutable: stats.isFile() && (stats.mode & 0o111) !== 0 };
+    return await tree.use(path, O_PATH, (fd) => {
+      // Of what is open already the kernel has all of this in memory.
+      const stats = fstatSync(fd);
+      return { path: readlinkSync(`/proc/self/fd/${fd}`), isExecutable: stats.isFile() && (stats.mode & 0o111) !== 0 };
     });
   } catch (error) {
     if (isNothingThere(error)) return undefined;

@@ -19,7 +19,7 @@ describe('the snapshot of the host', () => {
     cleanUp(() => void execute('umount', [target]));
     expect(await leftSince(before, 0)).toEqual(
       expect.arrayContaining([
-        expect.stringMatching(`^loop device ${basename(loop)} \\(use \\d+\\) on ${image}$`),
+        expect.stringMatching(`^loop device ${basename(loop).slice(4)} \\(use \\d+\\) on ${image}$`),
         expect.stringMatching(`^mount \\d+ of .* at ${target}$`),
         `temporary file ${basename(dirname(image))}`,
       ]),
