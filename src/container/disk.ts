@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { explain, LoopboxError } from '../errors';
 import type { ImageFile } from '../image/image-file';
 import { verifySeal } from '../image/seal';
@@ -96,7 +97,7 @@ function hostFull(name: string, cause: unknown): LoopboxError {
  * device that stock tools made may write to it (they know nothing of the lock); ERR_LOOPBOX_CORRUPT where a sealed image was changed.
  */
 export async function claimImage(image: ImageFile, kind: LockKind): Promise<void> {
-  takeAttachmentLock(image, image.label, kind);
+  await takeAttachmentLock(image, image.label, kind);
   const { dev, ino } = statSync(image.path, { bigint: true });
   if (dev !== image.device || ino !== image.inode) throw inUse(image, 'it was replaced meanwhile', 'try again');
   await verifySeal(image);
@@ -110,11 +111,20 @@ function inUse(image: ImageFile, state: string, hint: string): LoopboxError {
   return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot open "${image.label}": ${state}`, { hint, path: image.path });
 }
 
+/** The kernel lets go of the file a moment (a clock tick) after the loop device is cleared. */
+const attachmentPatienceMs = 200;
+
 /**
  * The attachment lock: flock on the image's own descriptor, never converted. Given to the loop device with the descriptor,
  * it lives as long as the attachment. Throws ERR_LOOPBOX_IN_USE where another attachment or copy holds it.
  */
-export function takeAttachmentLock(image: Pick<ImageFile, 'fd' | 'path'>, label: string, kind: LockKind = 'exclusive'): void {
-  if (tryLock(image.fd, kind)) return;
-  throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot open "${label}": its file is in use`, { hint: 'loopbox ps', path: image.path });
+export async function takeAttachmentLock(
+  image: Pick<ImageFile, 'fd' | 'path'>,
+  label: string,
+  kind: LockKind = 'exclusive',
+): Promise<void> {
+  for (const deadline = Date.now() + attachmentPatienceMs; !tryLock(image.fd, kind); await sleep(5)) {
+    if (Date.now() < deadline) continue;
+    throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot open "${label}": its file is in use`, { hint: 'loopbox ps', path: image.path });
+  }
 }

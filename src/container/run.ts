@@ -78,7 +78,7 @@ export async function runFile(store: Store, path: string, options: RunOptions & 
   return await runTarget(store, ephemeral, options, async (start) => {
     await using undo = new CleanupStack();
     undo.add(() => forgetRun(store, ephemeral));
-    takeAttachmentLock(image, target.label);
+    await takeAttachmentLock(image, target.label);
     const record = await startImage(store, ephemeral, image, start);
     undo.disarm();
     return record;

@@ -107,7 +107,7 @@ export async function removeTemplate(store: Store, name: string): Promise<void> 
   requireTemplate(store, name);
   await using _lock = await takeTemplateLock(store, name);
   await using file = await open(store.templatePath(name), 'r');
-  takeAttachmentLock({ fd: file.fd, path: store.templatePath(name) }, name);
+  await takeAttachmentLock({ fd: file.fd, path: store.templatePath(name) }, name);
   await rm(store.templatePath(name));
   await syncDirectory(store.templatesDirectory);
 }

@@ -60,7 +60,7 @@ export async function removeEnded(store: Store, target: Target, watchMs: number)
 export async function removeFile(store: Store, target: Target): Promise<void> {
   // A damaged file is removed like any other, so it is not opened as an image.
   await using file = await open(target.path, 'r');
-  takeAttachmentLock({ fd: file.fd, path: target.path }, target.label);
+  await takeAttachmentLock({ fd: file.fd, path: target.path }, target.label);
   await rm(target.path);
   await syncDirectory(store.containersDirectory);
 }

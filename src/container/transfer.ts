@@ -102,7 +102,7 @@ async function holdReplaced(path: string): Promise<FileHandle | undefined> {
   });
   if (!file) return undefined;
   try {
-    takeAttachmentLock({ fd: file.fd, path }, path);
+    await takeAttachmentLock({ fd: file.fd, path }, path);
     return file;
   } catch (error) {
     await file.close();
