@@ -4,6 +4,7 @@ import { printable, printableJson } from '../printable';
 import type { ProgressEvent, WorkOptions } from '../progress';
 import { type GlobalOptions, globalOptions } from './global-options';
 import { ProgressPrinter } from './progress-printer';
+import { standardError } from './standard-error';
 
 const signalNumbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 type StopSignal = keyof typeof signalNumbers;
@@ -112,7 +113,7 @@ export class Context {
 
   readonly warn = (message: string): void => {
     this.clearProgress();
-    process.stderr.write(`warning: ${printable(message)}\n`);
+    standardError().write(`warning: ${printable(message)}\n`);
   };
 
   /** The work is over: a signal from here on does not make it one that was cancelled, unless its result is still on its way. */

@@ -1,6 +1,7 @@
 import { explain, LoopboxError } from '../errors';
 import { printable, printableJson } from '../printable';
 import { Cancelled, type Context } from './context';
+import { standardError } from './standard-error';
 
 /**
  * Prints a failure on stderr, behind it what the clean-up could not do, and returns the exit code, which is that of the failure itself.
@@ -36,7 +37,7 @@ function printFailure(error: unknown, context: Context): void {
 }
 
 function print(text: string): void {
-  process.stderr.write(`${text}\n`);
+  standardError().write(`${text}\n`);
 }
 
 /** The exit code for a failure. Where a command's own code is handed on, ours must not look like one: 125. */

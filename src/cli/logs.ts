@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { containerLogs, parseLineCount } from '../container/logs';
 import type { Context } from './context';
+import { standardError } from './standard-error';
 import { action, addVerb } from './verb';
 
 interface LogsFlags {
@@ -28,6 +29,6 @@ async function runLogs([name = '']: string[], flags: LogsFlags, context: Context
   for await (const line of lines) {
     if (context.format === 'json') context.printJson(line, 0);
     else
-      (line.stream === 'stderr' ? process.stderr : process.stdout).write(line.partial ? line.bytes : Buffer.concat([line.bytes, newline]));
+      (line.stream === 'stderr' ? standardError() : process.stdout).write(line.partial ? line.bytes : Buffer.concat([line.bytes, newline]));
   }
 }

@@ -1,5 +1,7 @@
+import { isatty } from 'node:tty';
 import type { ProgressEvent } from '../progress';
 import { formatDuration, formatSize } from '../units';
+import { standardError } from './standard-error';
 
 /** Shows long work on stderr: one line that rewrites itself on a terminal, or a line every two seconds (`plain`). */
 export class ProgressPrinter {
@@ -10,7 +12,7 @@ export class ProgressPrinter {
   #lineShown = false;
 
   constructor(mode: 'auto' | 'plain' | 'none') {
-    this.#mode = mode === 'auto' ? (process.stderr.isTTY ? 'line' : 'none') : mode;
+    this.#mode = mode === 'auto' ? (isatty(2) ? 'line' : 'none') : mode;
   }
 
   show(event: ProgressEvent): void {
@@ -25,13 +27,13 @@ export class ProgressPrinter {
     if (!done && now - this.#shownAt < (this.#mode === 'line' ? 100 : 2000)) return;
     this.#shownAt = now;
     const line = progressLine(event, (now - this.#startedAt) / 1000);
-    process.stderr.write(this.#mode === 'line' ? `\r\x1b[K${line}` : `${line}\n`);
+    standardError().write(this.#mode === 'line' ? `\r\x1b[K${line}` : `${line}\n`);
     this.#lineShown = this.#mode === 'line';
   }
 
   /** Takes the line away before something else is printed. */
   clear(): void {
-    if (this.#lineShown) process.stderr.write('\r\x1b[K');
+    if (this.#lineShown) standardError().write('\r\x1b[K');
     this.#lineShown = false;
   }
 }

@@ -18,8 +18,6 @@ export type AttachableFile = Pick<ImageFile, 'fd' | 'sizeBytes'> & { blockSize: 
 export interface DiskOptions {
   /** What losetup shows as the name of the file. */
   name: string;
-  /** Direct I/O for what runs; a disk that is only filled goes through the page cache and is synced at the end. */
-  directIo: boolean;
   warn?: Warn | undefined;
 }
 
@@ -41,7 +39,8 @@ export class Disk implements AsyncDisposable {
       // A device block larger than the file system's can't be mounted.
       blockSize: file.blockSize >= 4096 ? 4096 : 512,
       readOnly: false,
-      directIo: options.directIo,
+      // Also to fill one: through the host's page cache its writes would wait for the sync at the end, all at once.
+      directIo: true,
       warn: options.warn ?? (() => {}),
     });
     try {
@@ -63,12 +62,12 @@ export class Disk implements AsyncDisposable {
 }
 
 /**
- * Works on the inside of a file in the making, through the page cache, and unmounts it; on return the kernel has written all of it
+ * Works on the inside of a file in the making, and unmounts it; on return the kernel has written all of it
  * to the file. Where the host was full meanwhile, ERR_LOOPBOX_NO_SPACE, whatever error the file system inside made of it.
  */
 export async function fillDisk<T>(file: AttachableFile, name: string, body: (disk: Disk) => Promise<T>): Promise<T> {
   try {
-    await using disk = await Disk.attach(file, { name, directIo: false });
+    await using disk = await Disk.attach(file, { name });
     const result = await body(disk);
     await disk.mount.sync();
     await disk.close();

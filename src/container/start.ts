@@ -64,7 +64,7 @@ export async function startImage(store: Store, target: Target, image: ImageFile,
   const disk = cleanup.use(
     await Disk.attach(
       { fd: image.fd, sizeBytes: image.sizeBytes, blockSize: image.superblock.blockSize },
-      { name: target.label, directIo: true, warn: options.warn },
+      { name: target.label, warn: options.warn },
     ),
   );
   const config = effectiveConfig(image, options.change);
