@@ -34,6 +34,9 @@ async function link() {
     // Native, and only wanted by imports of archives.
     external: ['fs-ext', 'tar-stream'],
     plugins: [noSubprograms],
+    // Less to read at every start, in lines that a stack trace can still point to.
+    minifyWhitespace: true,
+    lineLimit: 160,
     // What bin/loopbox calls.
     banner: { js: '(function (exports, module, require, __filename, __dirname) {' },
     footer: { js: '})' },
