@@ -12,7 +12,7 @@ export async function measure(workspace) {
   for (const peer of peers) peer.start();
   const samples = await alternate(
     {
-      empty: emptyNode(workspace),
+      empty: { ...emptyNode(workspace), prepare: rest },
       loopbox: { prepare: rest, run: () => store.time('exec', 'bench', 'true') },
       ...Object.fromEntries(peers.map((peer) => [peer.names.exec, { prepare: rest, run: () => peer.exec() }])),
     },

@@ -10,7 +10,7 @@ export async function measure(workspace) {
   const peers = await peersOf(workspace, store);
   const samples = await alternate(
     {
-      empty: emptyNode(workspace),
+      empty: { ...emptyNode(workspace), prepare: rest },
       loopbox: { prepare: rest, run: () => store.time('start', 'bench'), after: () => store.loopbox('stop', '-t', '0', 'bench') },
       ...Object.fromEntries(peers.map((peer) => [peer.names.start, { prepare: rest, run: () => peer.start(), after: () => peer.stop() }])),
     },
