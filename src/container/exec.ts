@@ -4,7 +4,6 @@ import { findCommand } from '../mount/find-command';
 import { Tree } from '../mount/tree';
 import { lookUpUser } from '../mount/users';
 import { execInContainer, type SendSignal } from '../runtime/exec';
-import { expectCgroupMoves } from '../runtime/expect-moves';
 import { inspectRun } from '../runtime/status';
 import type { Store } from './store';
 import { notRunning, resolveRun, type Target } from './target';
@@ -26,7 +25,6 @@ export interface ExecOptions {
  * (128+n where signal n ended it). Throws ERR_LOOPBOX_COMMAND_NOT_FOUND, ERR_LOOPBOX_NOT_EXECUTABLE, ERR_LOOPBOX_WRONG_STATE.
  */
 export async function execCommand(store: Store, argument: string, command: string[], options: ExecOptions): Promise<number> {
-  expectCgroupMoves();
   const target = resolveRun(store, argument);
   const state = await inspectRun(target.directory);
   if (!state.running) throw notRunning(target, 'exec in');

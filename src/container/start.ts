@@ -6,7 +6,6 @@ import { type Config, defaultConfig } from '../image/manifest';
 import { giveNewIdentity } from '../mount/identity';
 import type { Mount } from '../mount/mount-image';
 import type { Warn } from '../progress';
-import { expectCgroupMoves } from '../runtime/expect-moves';
 import { reapRun } from '../runtime/reap';
 import type { RunRecord } from '../runtime/run-directory';
 import { startContainer as startRuntime } from '../runtime/start-container';
@@ -54,7 +53,6 @@ export async function startLocked(store: Store, target: Target, options: StartOp
 
 /** Starts the container in an open image whose attachment lock the caller holds. */
 export async function startImage(store: Store, target: Target, image: ImageFile, options: StartOptions): Promise<RunRecord> {
-  expectCgroupMoves();
   await using cleanup = new CleanupStack();
   for (const key of image.ignored) options.warn(`"${target.label}" asks for "${key}", which no file can grant: ignored`);
   if (target.byPath) await checkStrangersFile(store, image, options.signal);
