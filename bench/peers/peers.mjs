@@ -3,13 +3,20 @@ import { output } from '../harness/command.mjs';
 import { Containerd } from './containerd.mjs';
 import { Runc } from './runc.mjs';
 
+let peers;
+
 /**
  * What starts the same container otherwise: the OCI runtime alone, which is the floor, and containerd where it is asked for. `store` has
  * a container `bench`, stopped. A peer has `start()`, `exec()`, which return milliseconds, `stop()`, and `names` of the two.
  */
-export async function peersOf(workspace, store) {
+export function peersOf(workspace, store) {
+  peers ??= makePeers(workspace, store);
+  return peers;
+}
+
+async function makePeers(workspace, store) {
   const rootfs = workspace.path('rootfs');
-  mkdirSync(rootfs, { recursive: true });
+  mkdirSync(rootfs);
   output('tar', ['-C', rootfs, '-xf', workspace.debianTar()]);
   const runc = new Runc(workspace, rootfs, configOf(store));
   return workspace.withPeers ? [runc, await Containerd.start(workspace)] : [runc];

@@ -10,7 +10,7 @@ export class Runc {
 
   constructor(workspace, rootfs, config) {
     this.#bundle = workspace.path('bundle');
-    mkdirSync(this.#bundle);
+    mkdirSync(this.#bundle, { recursive: true });
     const linux = { ...config.linux, cgroupsPath: '/loopbox-bench' };
     writeFileSync(join(this.#bundle, 'config.json'), JSON.stringify({ ...config, root: { path: rootfs, readonly: false }, linux }));
     this.#globalArguments = ['--root', workspace.path('runc')];
