@@ -1,5 +1,5 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { copyFileSync, linkSync, mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, linkSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { output, time } from '../harness/command.mjs';
@@ -17,9 +17,8 @@ export class Containerd {
 
   static async start(workspace) {
     if (spawnSync('containerd', ['--version']).error) install();
-    const directory = workspace.path('containerd');
+    const directory = mkdtempSync(workspace.path('containerd-'));
     const [config, socket] = [join(directory, 'config.toml'), join(directory, 'socket')];
-    mkdirSync(directory);
     writeFileSync(config, 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n');
     const folders = ['--root', join(directory, 'root'), '--state', join(directory, 'state'), '--address', socket];
     const daemon = spawn('containerd', ['--config', config, '--log-level', 'error', ...folders], { stdio: 'ignore' });
