@@ -25,7 +25,7 @@ async function runExec([name = '', ...rest]: string[], flags: InteractiveExecFla
   if (command.length === 0) {
     throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot exec in "${name}": no command is given`, { hint: `loopbox enter ${name}` });
   }
-  if (flags.tty) requireTerminal();
+  if (flags.tty) await requireTerminal();
   await execWith(name, command, flags, context);
 }
 

@@ -1,4 +1,3 @@
-import { isatty } from 'node:tty';
 import type { ProgressEvent } from '../progress';
 import { formatDuration, formatSize } from '../units';
 import { standardError } from './standard-error';
@@ -12,7 +11,7 @@ export class ProgressPrinter {
   #lineShown = false;
 
   constructor(mode: 'auto' | 'plain' | 'none') {
-    this.#mode = mode === 'auto' ? (isatty(2) ? 'line' : 'none') : mode;
+    this.#mode = mode === 'auto' ? (standardError().isTTY ? 'line' : 'none') : mode;
   }
 
   show(event: ProgressEvent): void {

@@ -35,7 +35,7 @@ async function runRun([argument]: string[], flags: RunFlags, context: Context): 
   const problem = problemOf(argument, flags);
   if (problem)
     throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot run "${argument ?? 'loopbox run'}": ${problem.text}`, { hint: problem.hint });
-  if (flags.tty && !flags.detach) requireTerminal();
+  if (flags.tty && !flags.detach) await requireTerminal();
   if (!flags.detach) context.expectCommand();
   const container = await start(argument, flags, context, {
     ...context.work,

@@ -1,4 +1,3 @@
-import { isatty } from 'node:tty';
 import type { Command } from 'commander';
 import type { ConfigInput } from '../container/config-input';
 import { LoopboxError } from '../errors';
@@ -98,7 +97,9 @@ export function parseSeconds(text: string | undefined): number | undefined {
 }
 
 /** Refuses `-t` where standard input is no terminal. */
-export function requireTerminal(): void {
+export async function requireTerminal(): Promise<void> {
+  // Loaded here: it takes 2 ms.
+  const { isatty } = await import('node:tty');
   if (isatty(0)) return;
   throw new LoopboxError('ERR_LOOPBOX_USAGE', 'Cannot use -t: standard input is not a terminal', { hint: 'use -i alone' });
 }
