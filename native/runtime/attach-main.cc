@@ -28,6 +28,8 @@ namespace {
 
 constexpr int kParent = 3;
 constexpr useconds_t kResizeRetryMicroseconds = 5'000;
+/** A line that conmon holds, read from one fifo and not yet in the next, is not seen; each size is told twice. */
+constexpr useconds_t kResizeRepeatMicroseconds = 100'000;
 
 struct Options {
   std::string socket;
@@ -103,9 +105,14 @@ int Attach(const Options& options) {
                .output = STDOUT_FILENO,
                .error = STDERR_FILENO,
                .signals = options.tty ? signals.get() : -1},
-              [&](int signal) {
+              [&options, repeats = 0](int signal) mutable {
                 if (signal == SIGHUP) return 128 + signal;
-                if (!SendTerminalSize(options.ctl)) ualarm(kResizeRetryMicroseconds, 0);
+                if (signal == SIGWINCH) repeats = 1;
+                if (!SendTerminalSize(options.ctl)) {
+                  ualarm(kResizeRetryMicroseconds, 0);
+                } else if (repeats-- > 0) {
+                  ualarm(kResizeRepeatMicroseconds, 0);
+                }
                 return 0;
               });
   return relay.Run();
