@@ -36,8 +36,6 @@ export interface Native {
   sharedBytes(fd: number): Promise<number>;
   /** The first data at or after `offset` (SEEK_DATA, SEEK_HOLE), or null where only a hole follows. */
   nextData(fd: number, offset: number): Promise<{ start: number; end: number } | null>;
-  /** copy_file_range, repeated until `length` bytes are copied to the same offset; falls back to read and write across file systems. Starts writeback at once. */
-  copyRange(source: number, destination: number, offset: number, length: number): Promise<void>;
   /** fallocate(PUNCH_HOLE | KEEP_SIZE). */
   punchHole(fd: number, offset: number, length: number): Promise<void>;
   /** O_TMPFILE in `directory`, read-write, mode 0600: a file without a name, gone with its last descriptor. */
@@ -48,6 +46,17 @@ export interface Native {
   renameNoReplace(from: string, to: string): Promise<void>;
   /** syncfs of the file system that `fd` lives on; reports write errors since its opening. */
   syncFileSystem(fd: number): Promise<void>;
+
+  // views.cc
+
+  /** All data from `start` to `end` (SEEK_DATA, SEEK_HOLE): starts and ends in turn, clipped to the range. */
+  dataRanges(fd: number, start: number, end: number): Promise<Float64Array>;
+  /**
+   * Copies ranges, given as starts and ends in turn in `destination`; in `source` they lie `shift` bytes further on. With `share` their blocks are
+   * shared where the host can (FICLONERANGE), holes included; else copy_file_range, or read and write across file systems, with writeback
+   * begun at once. Returns how many bytes are shared.
+   */
+  copyRanges(source: number, destination: number, shift: number, ranges: Float64Array, share: boolean): Promise<number>;
 
   // tree.cc: openat2(2) with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS below a directory descriptor
 

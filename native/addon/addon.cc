@@ -10,6 +10,7 @@ void InitLoop(Napi::Env env, Napi::Object exports);
 void InitMounts(Napi::Env env, Napi::Object exports);
 void InitProcesses(Napi::Env env, Napi::Object exports);
 void InitTree(Napi::Env env, Napi::Object exports);
+void InitViews(Napi::Env env, Napi::Object exports);
 
 Napi::Error ToError(Napi::Env env, const SystemFailure& failure) {
   const char* name = strerrorname_np(failure.error);
@@ -34,6 +35,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitMounts(env, exports);
   InitProcesses(env, exports);
   InitTree(env, exports);
+  InitViews(env, exports);
   return exports;
 }
 

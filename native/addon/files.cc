@@ -32,12 +32,6 @@ Napi::Value NextDataCall(const Napi::CallbackInfo& info) {
       });
 }
 
-Napi::Value CopyRangeCall(const Napi::CallbackInfo& info) {
-  return RunAsync(info.Env(),
-                  [source = IntArgument(info, 0), destination = IntArgument(info, 1), offset = LongArgument(info, 2),
-                   length = LongArgument(info, 3)] { CopyRange(source, destination, offset, length); });
-}
-
 Napi::Value PunchHole(const Napi::CallbackInfo& info) {
   return RunAsync(info.Env(),
                   [fd = IntArgument(info, 0), offset = LongArgument(info, 1), length = LongArgument(info, 2)] {
@@ -74,7 +68,6 @@ void InitFiles(Napi::Env env, Napi::Object exports) {
   exports.Set("reflink", Napi::Function::New<Reflink>(env));
   exports.Set("sharedBytes", Napi::Function::New<SharedBytesCall>(env));
   exports.Set("nextData", Napi::Function::New<NextDataCall>(env));
-  exports.Set("copyRange", Napi::Function::New<CopyRangeCall>(env));
   exports.Set("punchHole", Napi::Function::New<PunchHole>(env));
   exports.Set("openTemporary", Napi::Function::New<OpenTemporary>(env));
   exports.Set("linkTemporary", Napi::Function::New<LinkTemporary>(env));

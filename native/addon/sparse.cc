@@ -40,16 +40,17 @@ class Copier {
   Copier(int source, int destination) : source_(source), destination_(destination) {}
 
   /** Copies at most `length` bytes and returns how many; 0 at the end of the source. */
-  int64_t CopySome(int64_t offset, int64_t length) {
+  int64_t CopySome(int64_t source_offset, int64_t destination_offset, int64_t length) {
     if (buffer_.empty()) {
-      off64_t from = offset, to = offset;
+      off64_t from = source_offset, to = destination_offset;
       int64_t copied = copy_file_range(source_, &from, destination_, &to, length, 0);
       if (copied > 0 || (copied < 0 && !NeedsBuffer(errno))) return CheckOn(destination_, copied, "copy_file_range");
       // Some file systems answer 0 where they can't; read tells the real end of the file.
       buffer_.resize(kBufferSize);
     }
-    int64_t count = CheckOn(source_, pread(source_, buffer_.data(), std::min(length, kBufferSize), offset), "pread");
-    WriteAll(destination_, buffer_.data(), count, offset);
+    int64_t count =
+        CheckOn(source_, pread(source_, buffer_.data(), std::min(length, kBufferSize), source_offset), "pread");
+    WriteAll(destination_, buffer_.data(), count, destination_offset);
     return count;
   }
 
@@ -67,6 +68,17 @@ std::optional<DataRange> NextData(int fd, int64_t offset) {
   int64_t end = Seek(fd, start, SEEK_HOLE);
   if (end < 0) return std::nullopt;  // the file was cut between the two calls
   return DataRange{start, end};
+}
+
+std::vector<DataRange> DataRanges(int fd, int64_t start, int64_t end) {
+  std::vector<DataRange> ranges;
+  while (start < end) {
+    std::optional<DataRange> range = NextData(fd, start);
+    if (!range || range->start >= end) break;
+    ranges.push_back({range->start, std::min(range->end, end)});
+    start = range->end;
+  }
+  return ranges;
 }
 
 uint64_t SharedBytes(int fd) {
@@ -90,13 +102,26 @@ uint64_t SharedBytes(int fd) {
   }
 }
 
-void CopyRange(int source, int destination, int64_t offset, int64_t length) {
+void CopyRange(int source, int destination, int64_t source_offset, int64_t destination_offset, int64_t length) {
   Copier copier(source, destination);
-  while (length > 0) {
-    int64_t copied = copier.CopySome(offset, std::min(length, kWritebackStep));
+  for (int64_t done = 0; done < length;) {
+    int64_t to = destination_offset + done;
+    int64_t copied = copier.CopySome(source_offset + done, to, std::min(length - done, kWritebackStep));
     if (copied == 0) throw SystemFailure{ENODATA, "copy_file_range", PathOf(source)};
     // Else the whole file would lie dirty until the closing fsync. Best effort: tmpfs and pipes know no writeback.
-    sync_file_range(destination, offset, copied, SYNC_FILE_RANGE_WRITE);
-    offset += copied, length -= copied;
+    sync_file_range(destination, to, copied, SYNC_FILE_RANGE_WRITE);
+    done += copied;
   }
+}
+
+bool ShareRange(int source, int destination, int64_t source_offset, int64_t destination_offset, int64_t length) {
+  file_clone_range range{};
+  range.src_fd = source;
+  range.src_offset = static_cast<uint64_t>(source_offset);
+  range.src_length = static_cast<uint64_t>(length);
+  range.dest_offset = static_cast<uint64_t>(destination_offset);
+  if (ioctl(destination, FICLONERANGE, &range) == 0) return true;
+  if (errno == EOPNOTSUPP || errno == EXDEV || errno == EINVAL || errno == ENOTTY || errno == EPERM) return false;
+  CheckOn(destination, -1, "ioctl(FICLONERANGE)");
+  return false;
 }

@@ -40,15 +40,30 @@ void TestNextData() {
   EXPECT(ErrorOf([] { NextData(-1, 0); }) == EBADF);
 }
 
+void TestDataRanges() {
+  TemporaryDirectory directory;
+  Fd file = Create(directory, "file", 64 * kMiB);
+  EXPECT(DataRanges(file.get(), 0, 64 * kMiB).empty());
+  Put(file, 8 * kMiB, std::string(kMiB, 'x'));
+  Put(file, 16 * kMiB, std::string(kMiB, 'x'));
+  auto ranges = DataRanges(file.get(), 8 * kMiB + 4096, 16 * kMiB + 4096);
+  EXPECT(ranges.size() == 2);
+  EXPECT(ranges[0].start == 8 * kMiB + 4096 && ranges[0].end == 9 * kMiB);
+  EXPECT(ranges[1].start == 16 * kMiB && ranges[1].end == 16 * kMiB + 4096);
+  EXPECT(DataRanges(file.get(), 9 * kMiB, 16 * kMiB).empty());
+}
+
 void TestCopyRange() {
   TemporaryDirectory directory;
   Fd source = Create(directory, "source", 20 * kMiB), destination = Create(directory, "destination", 20 * kMiB);
   Put(source, 0, "start");
   Put(source, 9 * kMiB - 2, "across");
-  CopyRange(source.get(), destination.get(), 0, 20 * kMiB);
+  CopyRange(source.get(), destination.get(), 0, 0, 20 * kMiB);
   EXPECT(Take(destination, 0, 5) == "start");
   EXPECT(Take(destination, 9 * kMiB - 2, 6) == "across");
-  EXPECT(ErrorOf([&] { CopyRange(source.get(), destination.get(), 19 * kMiB, 2 * kMiB); }) == ENODATA);
+  CopyRange(source.get(), destination.get(), 9 * kMiB - 2, 100, 6);
+  EXPECT(Take(destination, 100, 6) == "across");
+  EXPECT(ErrorOf([&] { CopyRange(source.get(), destination.get(), 19 * kMiB, 0, 2 * kMiB); }) == ENODATA);
 }
 
 /** /proc files have no copy_file_range, as two file systems have none: read and write take over. */
@@ -56,8 +71,17 @@ void TestCopyRangeWithoutTheCall() {
   TemporaryDirectory directory;
   Fd source(Check(open("/proc/self/status", O_RDONLY | O_CLOEXEC), "open"));
   Fd destination = Create(directory, "destination", 0);
-  CopyRange(source.get(), destination.get(), 0, 5);
+  CopyRange(source.get(), destination.get(), 0, 0, 5);
   EXPECT(Take(destination, 0, 5) == "Name:");
+}
+
+void TestShareRangeOrNot() {
+  TemporaryDirectory directory;
+  Fd source = Create(directory, "source", kMiB), destination = Create(directory, "destination", kMiB);
+  Put(source, 65536, "shared");
+  if (ShareRange(source.get(), destination.get(), 65536, 0, 65536)) EXPECT(Take(destination, 0, 6) == "shared");
+  EXPECT(!ShareRange(source.get(), destination.get(), 1, 0, 5));
+  EXPECT(ErrorOf([&] { ShareRange(source.get(), -1, 0, 0, 65536); }) == EBADF);
 }
 
 void TestSharedBytes() {
@@ -76,7 +100,7 @@ void TestFailuresNameTheirFile() {
   Fd file(Check(open((directory / "file").c_str(), O_RDONLY | O_CLOEXEC), "open"));
   Fd source = Create(directory, "source", kMiB);
   try {
-    CopyRange(source.get(), file.get(), 0, kMiB);
+    CopyRange(source.get(), file.get(), 0, 0, kMiB);
     EXPECT(false);
   } catch (const SystemFailure& failure) {
     EXPECT(failure.error == EBADF && failure.path == directory / "file");
@@ -87,8 +111,10 @@ void TestFailuresNameTheirFile() {
 
 int main() {
   TestNextData();
+  TestDataRanges();
   TestCopyRange();
   TestCopyRangeWithoutTheCall();
+  TestShareRangeOrNot();
   TestSharedBytes();
   TestFailuresNameTheirFile();
 }

@@ -29,7 +29,7 @@ export async function copyImage(
     const end = Math.min(data?.end ?? lengthBytes, lengthBytes);
     for (let start = data ? Math.min(data.start, end) : end; start < end; start += chunkLength) {
       options.signal?.throwIfAborted();
-      await native().copyRange(source, destination, start, Math.min(chunkLength, end - start));
+      await native().copyRanges(source, destination, 0, Float64Array.of(start, Math.min(start + chunkLength, end)), false);
       options.onProgress?.({ action: 'copying', doneBytes: Math.min(start + chunkLength, end), totalBytes: lengthBytes });
     }
     position = end;
