@@ -1,4 +1,4 @@
-import { type Dirent, mkdirSync, readdirSync, realpathSync } from 'node:fs';
+import { type Dirent, existsSync, mkdirSync, readdirSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { isSystemError, LoopboxError } from '../errors';
 import { RunDirectory } from '../runtime/run-directory';
@@ -42,8 +42,11 @@ export class Store {
     for (const directory of [this.containersDirectory, this.templatesDirectory]) mkdirSync(directory, { recursive: true, mode: 0o700 });
   }
 
+  /** Where a container's present is: `NAME.delta` where there is that and no `NAME.img`, which a new container gets. */
   containerPath(name: string): string {
-    return join(this.containersDirectory, `${name}.img`);
+    const image = join(this.containersDirectory, `${name}.img`);
+    const delta = join(this.containersDirectory, `${name}.delta`);
+    return !existsSync(image) && existsSync(delta) ? delta : image;
   }
 
   templatePath(name: string): string {
@@ -76,20 +79,19 @@ export class Store {
   }
 
   containerNames(): string[] {
-    return imageNames(this.containersDirectory).filter(isContainerName);
+    return fileNames(this.containersDirectory, '.img', '.delta').filter(isContainerName);
   }
 
   templateNames(): string[] {
-    return imageNames(this.templatesDirectory).filter(isTemplateName);
+    return fileNames(this.templatesDirectory, '.img').filter(isTemplateName);
   }
 }
 
-/** What is called an image and is a file itself: a symbolic link in the store is none of its containers. */
-function imageNames(directory: string): string[] {
-  return list(directory)
-    .filter((entry) => entry.isFile() && entry.name.endsWith('.img'))
-    .map(({ name }) => name.slice(0, -'.img'.length))
-    .sort();
+/** What bears such an ending and is a file itself: a symbolic link in the store is none of its containers. */
+function fileNames(directory: string, ...endings: string[]): string[] {
+  const files = list(directory).filter((entry) => entry.isFile());
+  const names = endings.flatMap((ending) => files.filter(({ name }) => name.endsWith(ending)).map(({ name }) => name.slice(0, -ending.length)));
+  return [...new Set(names)].sort();
 }
 
 function list(directory: string): Dirent[] {
