@@ -38,6 +38,8 @@ export interface Native {
   nextData(fd: number, offset: number): Promise<{ start: number; end: number } | null>;
   /** fallocate(PUNCH_HOLE | KEEP_SIZE). */
   punchHole(fd: number, offset: number, length: number): Promise<void>;
+  /** fallocate: makes the file that long at least, with host space taken for the whole range. EOPNOTSUPP where the host can't. */
+  allocateSpace(fd: number, offset: number, length: number): Promise<void>;
   /** O_TMPFILE in `directory`, read-write, mode 0600: a file without a name, gone with its last descriptor. */
   openTemporary(directory: string): Promise<number>;
   /** linkat of an `openTemporary` descriptor to a name; EEXIST where that is taken. */
@@ -81,6 +83,17 @@ export interface Native {
   mountExt4(device: string): Promise<number>;
   /** EXT4_IOC_SETFSUUID on any descriptor inside the mounted file system that is not O_PATH; `uuid` is 16 bytes. */
   setFileSystemUuid(fd: number, uuid: Uint8Array): Promise<void>;
+  /** FITHAW on any descriptor inside the mounted file system that is not O_PATH; EINVAL where it is not frozen. */
+  thawFileSystem(fd: number): Promise<void>;
+
+  // control.cc
+
+  /**
+   * Sends one packet with copies of `fds` to a SOCK_SEQPACKET socket at a path of any length, over a connection of its own, and returns
+   * the one that comes back. Its descriptors are the caller's to close. Rejects with ECONNREFUSED or ENOENT where no one listens,
+   * ECONNRESET where the connection ends without a reply, ETIMEDOUT after `timeoutMs`.
+   */
+  controlCall(path: string, request: string, fds: number[], timeoutMs: number): Promise<{ reply: string; fds: number[] }>;
 
   // processes.cc
 

@@ -5,6 +5,7 @@
 
 #include "async.h"
 
+void InitControl(Napi::Env env, Napi::Object exports);
 void InitFiles(Napi::Env env, Napi::Object exports);
 void InitLoop(Napi::Env env, Napi::Object exports);
 void InitMounts(Napi::Env env, Napi::Object exports);
@@ -30,6 +31,7 @@ Napi::Error ToError(Napi::Env env, const SystemFailure& failure) {
 }
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  InitControl(env, exports);
   InitFiles(env, exports);
   InitLoop(env, exports);
   InitMounts(env, exports);
