@@ -46,7 +46,7 @@ export async function exportContainer(
   }
   const manifest: Manifest = { ...image.manifest, container: newUuid(), state: newUuid() };
   if (typeof destination !== 'string') {
-    await writeImageToStream(image, manifest, destination, options);
+    await writeImageToStream([image], manifest, destination, options);
     return { sizeBytes: image.sizeBytes };
   }
   const path = resolve(destination);

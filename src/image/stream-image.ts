@@ -1,23 +1,27 @@
 import type { Writable } from 'node:stream';
-import { native } from '../native';
 import type { WorkOptions } from '../progress';
 import { MiB } from '../units';
 import { readAt } from './file-io';
-import type { ImageFile } from './image-file';
 import type { Manifest } from './manifest';
 import { encodeSlots, slotsLength } from './manifest-slots';
+import { type ViewLayer, viewPieces } from './view-pieces';
 
 const chunkLength = MiB;
 const zeroes = Buffer.alloc(chunkLength);
 
 /**
- * Writes an image's disk, zeroes for holes, and `manifest` behind it: the bytes of the file that a copy would be. Leaves the stream open.
- * Rejects with the stream's own error (EPIPE where the reader has gone).
+ * Writes the disk of a chain, bottom first, zeroes for holes, and `manifest` behind it: the bytes of the image that a copy would be. Leaves the stream
+ * open. Rejects with the stream's own error (EPIPE where the reader has gone).
  */
-export async function writeImageToStream(image: ImageFile, manifest: Manifest, stream: Writable, options: WorkOptions = {}): Promise<void> {
+export async function writeImageToStream(
+  layers: readonly ViewLayer[],
+  manifest: Manifest,
+  stream: Writable,
+  options: WorkOptions = {},
+): Promise<void> {
   // Each error is that of a write, and comes as an event too, maybe later.
   stream.on('error', () => {});
-  for await (const chunk of imageChunks(image, encodeSlots({ ...manifest, sizeBytes: image.sizeBytes }), options)) {
+  for await (const chunk of imageChunks(layers, encodeSlots({ ...manifest, sizeBytes: layers.at(-1)?.sizeBytes ?? 0 }), options)) {
     options.signal?.throwIfAborted();
     await write(stream, chunk, options.signal);
   }
@@ -40,24 +44,33 @@ function write(stream: Writable, chunk: Buffer, signal: AbortSignal | undefined)
   });
 }
 
-async function* imageChunks({ fd, sizeBytes, label }: ImageFile, slots: Buffer, { onProgress }: WorkOptions): AsyncGenerator<Buffer> {
-  let position = 0;
-  const report = () => onProgress?.({ action: 'writing', doneBytes: position, totalBytes: sizeBytes + slotsLength });
-  while (position < sizeBytes) {
-    const data = await native().nextData(fd, position);
-    const dataStart = Math.min(data?.start ?? sizeBytes, sizeBytes);
-    const dataEnd = Math.min(data?.end ?? sizeBytes, sizeBytes);
-    while (position < dataEnd) {
-      const isHole = position < dataStart;
-      const length = Math.min(chunkLength, (isHole ? dataStart : dataEnd) - position);
-      const chunk = isHole ? zeroes.subarray(0, length) : await readAt(fd, position, length);
-      if (chunk.length === 0) throw new Error(`"${label}" became shorter while it was read`);
-      yield chunk;
-      position += chunk.length;
-      report();
+async function* imageChunks(layers: readonly ViewLayer[], slots: Buffer, { onProgress, signal }: WorkOptions): AsyncGenerator<Buffer> {
+  const totalBytes = (layers.at(-1)?.sizeBytes ?? 0) + slotsLength;
+  // A chain's pieces may be small: they go out together.
+  let parts: Buffer[] = [];
+  let room = chunkLength;
+  for await (const pieces of viewPieces(layers, signal)) {
+    for (const { start, end, layer } of pieces) {
+      for (let position = start; position < end; ) {
+        const length = Math.min(room, end - position);
+        const part = layer ? await readLayer(layer, position, length) : zeroes.subarray(0, length);
+        position += part.length;
+        room -= part.length;
+        parts.push(part);
+        if (room > 0) continue;
+        yield Buffer.concat(parts);
+        onProgress?.({ action: 'writing', doneBytes: position, totalBytes });
+        parts = [];
+        room = chunkLength;
+      }
     }
   }
-  yield slots;
-  position += slotsLength;
-  report();
+  yield Buffer.concat([...parts, slots]);
+  onProgress?.({ action: 'writing', doneBytes: totalBytes, totalBytes });
+}
+
+async function readLayer({ fd, label, delta }: ViewLayer, position: number, length: number): Promise<Buffer> {
+  const chunk = await readAt(fd, (delta?.dataOffset ?? 0) + position, length);
+  if (chunk.length === 0) throw new Error(`"${label}" became shorter while it was read`);
+  return chunk;
 }

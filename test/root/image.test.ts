@@ -387,7 +387,7 @@ describe('writeImageToStream', () => {
     const out = join(directory, 'streamed.img');
     const stream = createWriteStream(out);
     const events: ProgressEvent[] = [];
-    await writeImageToStream(image, { ...manifestOf(image.sizeBytes), name: 'other' }, stream, {
+    await writeImageToStream([image], { ...manifestOf(image.sizeBytes), name: 'other' }, stream, {
       onProgress: (event) => events.push(event),
     });
     await new Promise((resolve) => stream.end(resolve));
@@ -403,10 +403,10 @@ describe('writeImageToStream', () => {
     const manifest = manifestOf(image.sizeBytes);
     const broken = new PassThrough();
     setTimeout(() => broken.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE', syscall: 'write' })), 20);
-    await expect(writeImageToStream(image, manifest, broken)).rejects.toMatchObject({ code: 'EPIPE' });
+    await expect(writeImageToStream([image], manifest, broken)).rejects.toMatchObject({ code: 'EPIPE' });
     const controller = new AbortController();
     setTimeout(() => controller.abort(), 20);
-    await expect(writeImageToStream(image, manifest, new PassThrough(), { signal: controller.signal })).rejects.toMatchObject({
+    await expect(writeImageToStream([image], manifest, new PassThrough(), { signal: controller.signal })).rejects.toMatchObject({
       name: 'AbortError',
     });
   });
