@@ -39,6 +39,13 @@ Napi::Value PunchHole(const Napi::CallbackInfo& info) {
                   });
 }
 
+Napi::Value AllocateSpace(const Napi::CallbackInfo& info) {
+  return RunAsync(info.Env(),
+                  [fd = IntArgument(info, 0), offset = LongArgument(info, 1), length = LongArgument(info, 2)] {
+                    CheckOn(fd, fallocate(fd, 0, offset, length), "fallocate");
+                  });
+}
+
 Napi::Value OpenTemporary(const Napi::CallbackInfo& info) {
   return RunAsync(info.Env(), [directory = StringArgument(info, 0)] {
     return Check(open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), "open", directory);
@@ -69,6 +76,7 @@ void InitFiles(Napi::Env env, Napi::Object exports) {
   exports.Set("sharedBytes", Napi::Function::New<SharedBytesCall>(env));
   exports.Set("nextData", Napi::Function::New<NextDataCall>(env));
   exports.Set("punchHole", Napi::Function::New<PunchHole>(env));
+  exports.Set("allocateSpace", Napi::Function::New<AllocateSpace>(env));
   exports.Set("openTemporary", Napi::Function::New<OpenTemporary>(env));
   exports.Set("linkTemporary", Napi::Function::New<LinkTemporary>(env));
   exports.Set("renameNoReplace", Napi::Function::New<RenameNoReplace>(env));

@@ -45,9 +45,14 @@ Napi::Value SetFileSystemUuid(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value ThawFileSystem(const Napi::CallbackInfo& info) {
+  return RunAsync(info.Env(), [fd = IntArgument(info, 0)] { CheckOn(fd, ioctl(fd, FITHAW, 0), "ioctl(FITHAW)"); });
+}
+
 }  // namespace
 
 void InitMounts(Napi::Env env, Napi::Object exports) {
   exports.Set("mountExt4", Napi::Function::New<MountExt4>(env));
   exports.Set("setFileSystemUuid", Napi::Function::New<SetFileSystemUuid>(env));
+  exports.Set("thawFileSystem", Napi::Function::New<ThawFileSystem>(env));
 }

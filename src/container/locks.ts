@@ -1,40 +1,11 @@
-import { closeSync, fstatSync, mkdirSync, openSync, readlinkSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { closeSync, fstatSync, mkdirSync, openSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { flockSync } from 'fs-ext';
 import { Descriptor } from '../descriptor';
-import { explain, isSystemError, LoopboxError } from '../errors';
+import { isSystemError, LoopboxError } from '../errors';
+import { type LockKind, tryLock } from '../flock';
 
-export type LockKind = 'exclusive' | 'shared';
-
-/**
- * flock(2) on an open descriptor, without waiting. The lock belongs to the open file description: it lives on in whatever
- * the description is given to (a loop device), and ends with its last holder. Returns false where another holds it;
- * ERR_LOOPBOX_NOT_SUPPORTED where the file system keeps no locks.
- */
-export function tryLock(fd: number, kind: LockKind): boolean {
-  try {
-    flockSync(fd, kind === 'exclusive' ? 'exnb' : 'shnb');
-    return true;
-  } catch (error) {
-    if (isSystemError(error, 'EAGAIN', 'EWOULDBLOCK')) return false;
-    throw explainLock(error, fd);
-  }
-}
-
-/** What fs-ext throws has an errno of the wrong sign, its own spelling of the system call, and no file. */
-function explainLock(error: unknown, fd: number): unknown {
-  if (!isSystemError(error)) return error;
-  const path = readlinkSync(`/proc/self/fd/${fd}`);
-  const text = error.message.replace(/^[A-Z]+, /, '').toLowerCase();
-  const shaped = Object.assign(new Error(`${error.code}: ${text}, flock '${path}'`), {
-    errno: -Math.abs(error.errno),
-    code: error.code,
-    syscall: 'flock',
-    path,
-  });
-  return explain(shaped, `lock "${path}"`);
-}
+export { type LockKind, tryLock } from '../flock';
 
 /** A lock on a file of its own (`.locks/NAME`), which is made where it is missing. Only who holds it, exclusively, may unlink it. */
 export class FileLock extends Descriptor {
@@ -95,6 +66,19 @@ export async function takeVerbLock(path: string, label: string, signal?: AbortSi
   const lock = await FileLock.take(path, 'exclusive', verbLockWaitMs, signal);
   if (lock) return lock;
   throw new LoopboxError('ERR_LOOPBOX_LOCKED', `Cannot work on "${label}": another command has been at it for 10 s`, {
+    hint: 'wait for the other command to end, then try again',
+  });
+}
+
+/**
+ * The structure lock of a store: shared by who adds a child to a state or attaches a chain, exclusive for who removes a file that others may
+ * stand on, or ends a merge; never held while data is copied. Tried for `waitMs`, then ERR_LOOPBOX_LOCKED: who holds a container's verb
+ * lock already and wants another's, too, only tries (FileLock.take with 0).
+ */
+export async function takeStructureLock(store: { root: string }, kind: LockKind, waitMs: number, signal?: AbortSignal): Promise<FileLock> {
+  const lock = await FileLock.take(join(store.root, '.structure'), kind, waitMs, signal);
+  if (lock) return lock;
+  throw new LoopboxError('ERR_LOOPBOX_LOCKED', `Cannot change what stands on what in "${store.root}": another command is at it`, {
     hint: 'wait for the other command to end, then try again',
   });
 }

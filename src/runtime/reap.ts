@@ -4,6 +4,7 @@ import { ContainerCgroups } from './cgroups';
 import { Driver } from './driver';
 import type { RunDirectory } from './run-directory';
 import { hasTold, inspectRun, type RunState } from './status';
+import { thawLeftover } from './thaw';
 
 const pauseMs = 10;
 const monitorPatienceMs = 1000;
@@ -34,6 +35,8 @@ export async function reapRun(directory: RunDirectory, runtime: string): Promise
 export async function removeRun(directory: RunDirectory, runtime: string, cgroups: ContainerCgroups): Promise<void> {
   // First those who could still make something: the monitor, a create in flight, the guardian.
   await cgroups.kill('monitor');
+  // Among them may have been the one that held a freeze, without which nothing would end any more.
+  await thawLeftover(directory);
   if (directory.hasRuntimeState()) await deleteState(directory, runtime);
   // A create that died before its first record left a process that delete knows nothing about.
   await cgroups.kill('container');

@@ -95,6 +95,11 @@ export class RunDirectory {
     return join(this.root, 'watch');
   }
 
+  /** Locked while the container's file system may be frozen; see `thawLeftover`. */
+  get freezingPath(): string {
+    return join(this.root, 'freezing');
+  }
+
   /** Makes the directory with what a bundle needs. */
   prepare(): void {
     for (const directory of [this.rootfsPath, this.persistDir, this.runtimeRoot]) mkdirSync(directory, { recursive: true, mode: 0o700 });

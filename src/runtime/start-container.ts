@@ -2,6 +2,7 @@ import { closeSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { isSystemError, LoopboxError } from '../errors';
 import { native } from '../native';
+import { abortable } from './abortable';
 import { ContainerCgroups } from './cgroups';
 import { Monitor } from './conmon';
 import { Driver, privately } from './driver';
@@ -127,21 +128,5 @@ async function removeAfterFailure(failure: unknown, directory: RunDirectory, run
     const [first, second] = [failure, error].map((each) => (each instanceof Error ? each.message : String(each)));
     const code = failure instanceof LoopboxError ? failure.code : 'ERR_LOOPBOX_FAILED';
     throw new LoopboxError(code, `${first}; and then: ${second}`, { cause: failure });
-  }
-}
-
-/** Stops waiting when the signal aborts; what is waited for is then ended by other means. */
-async function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
-  signal.throwIfAborted();
-  let abort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', abort, { once: true });
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }

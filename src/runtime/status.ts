@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { isSystemError } from '../errors';
 import { exitCodeOfStatus, findProcess, hasEnded, isAlive } from './processes';
 import type { LastRun, RunDirectory, RunRecord } from './run-directory';
+import { thawLeftover } from './thaw';
 
 /** A container's state as its processes tell it. */
 export type RunState =
@@ -23,8 +24,12 @@ export type RunState =
       last?: LastRun;
     };
 
-/** Looks at a run. Judged by the container's first process, never by the exit file alone: a stalled attach client blocks the monitor. */
+/**
+ * Looks at a run, and ends a freeze that two killed processes have left. Judged by the container's first process, never by the exit file
+ * alone: a stalled attach client blocks the monitor.
+ */
 export async function inspectRun(directory: RunDirectory): Promise<RunState> {
+  await thawLeftover(directory);
   const record = directory.readRecord();
   if (!record) return withLast({ running: false, monitorAlive: false }, directory.readLast());
   const monitorAlive = isAlive({ pid: record.conmonPid, start: record.conmonStart });

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "system.h"
+
+/**
+ * A locked file that says: a file system may be frozen for its maker. One that is there without a lock was left by a
+ * maker that was killed. It is unlinked with its scope.
+ */
+class FreezeMarker {
+ public:
+  /** Waits for an earlier maker for at most `patience_ms`, then throws EWOULDBLOCK. */
+  FreezeMarker(std::string path, int patience_ms);
+  ~FreezeMarker();
+  FreezeMarker(const FreezeMarker&) = delete;
+  FreezeMarker& operator=(const FreezeMarker&) = delete;
+
+ private:
+  std::string path_;
+  Fd file_;
+};
