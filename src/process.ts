@@ -18,6 +18,7 @@ export interface RunResult {
 /** Debian package of each program that loopbox starts, for the hint when it is missing. */
 const packages: Record<string, string> = {
   mke2fs: 'e2fsprogs',
+  debugfs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   resize2fs: 'e2fsprogs',
   tune2fs: 'e2fsprogs',
