@@ -41,7 +41,18 @@ export async function findManifest(search: ManifestSearch): Promise<FoundManifes
 /** The manifest at `position`; one that speaks of another position is a left-over, not this file's. */
 async function manifestAt({ fd, fileSizeBytes, label }: ManifestSearch, position: number): Promise<FoundManifest | undefined> {
   if (position <= 0 || position % MiB !== 0 || position + slotsLength > fileSizeBytes) return undefined;
-  const slot = decodeSlots(await readAt(fd, position, slotsLength));
+  const found = decodeManifest(await readAt(fd, position, slotsLength), label);
+  if (found?.manifest.sizeBytes !== position) return undefined;
+  requireGeneration(found, label);
+  return found;
+}
+
+/**
+ * The manifest in a pair of slots; undefined where neither is valid. NOT_SUPPORTED for another major version, CORRUPT for what breaks
+ * the rules.
+ */
+export function decodeManifest(slots: Buffer, label: string): FoundManifest | undefined {
+  const slot = decodeSlots(slots);
   if (!slot) return undefined;
   if (slot.major !== manifestVersion.major) {
     throw new LoopboxError(
@@ -50,15 +61,16 @@ async function manifestAt({ fd, fileSizeBytes, label }: ManifestSearch, position
       { hint: 'use a newer loopbox' },
     );
   }
-  const parsed = parseManifest(slot.json, label, slot.minor);
-  if (parsed.manifest.sizeBytes !== position) return undefined;
-  if (slot.generation > maxGeneration) {
-    throw new LoopboxError(
-      'ERR_LOOPBOX_CORRUPT',
-      `Cannot open "${label}": its manifest's generation, ${slot.generation}, leaves none for the next`,
-    );
-  }
-  return { ...parsed, slot };
+  return { ...parseManifest(slot.json, label, slot.minor), slot };
+}
+
+/** Throws CORRUPT for a manifest that no next one could follow. */
+export function requireGeneration({ slot }: FoundManifest, label: string): void {
+  if (slot.generation <= maxGeneration) return;
+  throw new LoopboxError(
+    'ERR_LOOPBOX_CORRUPT',
+    `Cannot open "${label}": its manifest's generation, ${slot.generation}, leaves none for the next`,
+  );
 }
 
 /** Where the host holds data behind the file system: a file may be sparse and huge. */

@@ -1,11 +1,10 @@
-import { constants, fstat } from 'node:fs';
-import { promisify } from 'node:util';
-import { explain, isSystemError, LoopboxError } from '../errors';
+import { LoopboxError } from '../errors';
 import { formatSize, MiB, roundUp } from '../units';
-import { closeFile, openFile, readAt, setLength, syncData, writeAt } from './file-io';
-import { type FoundManifest, findManifest } from './find-manifest';
+import { readAt, setLength, syncData, writeAt } from './file-io';
+import { decodeManifest, type FoundManifest, findManifest } from './find-manifest';
 import type { Manifest } from './manifest';
 import { encodeSlot, encodeSlots, slotLength, slotsLength } from './manifest-slots';
+import { corrupt, type FileAtRest, OpenedFile, type OpenOptions, openAndJudge, type RegularFile } from './opened-file';
 import { parseSuperblock, type Superblock, superblockLength, superblockOffset } from './superblock';
 
 /** Bytes 0-15 of an image that was given a manifest. Set once; says nothing but that there was one. */
@@ -13,64 +12,26 @@ const bootMark = Buffer.from('loopbox image\n\0\0', 'latin1');
 /** ext4's unused boot block. */
 const bootBlockLength = 1024;
 
-export interface OpenImageOptions {
-  write?: boolean;
-  /** What messages call the image; the path unless told. */
-  label?: string;
-}
-
-/** An open image at rest. Its descriptor's open file description is what locks and the loop device are given. */
-export interface ImageFile extends AsyncDisposable {
-  readonly fd: number;
-  readonly path: string;
-  readonly label: string;
-  readonly device: bigint;
-  readonly inode: bigint;
-  /** How many names the file has. */
-  readonly links: number;
-  readonly fileSizeBytes: number;
+/** An open image at rest. */
+export interface ImageFile extends FileAtRest {
+  readonly kind: 'image';
   /** V: where the disk ends. Of a foreign image the file system's own size. */
   readonly sizeBytes: number;
   readonly superblock: Superblock;
   /** Undefined for a foreign image: it has the default config. */
   readonly manifest: Manifest | undefined;
-  /** Keys of the manifest that mean nothing to this version and are not acted on. */
-  readonly ignored: readonly string[];
-  /** Idempotent. */
-  close(): Promise<void>;
 }
 
-class OpenImage implements ImageFile {
-  #closed: Promise<void> | undefined;
+class OpenImage extends OpenedFile implements ImageFile {
+  readonly kind = 'image';
 
   constructor(
-    readonly fd: number,
-    readonly path: string,
-    readonly label: string,
-    readonly device: bigint,
-    readonly inode: bigint,
-    readonly links: number,
-    readonly fileSizeBytes: number,
-    readonly sizeBytes: number,
+    file: RegularFile,
+    sizeBytes: number,
     readonly superblock: Superblock,
-    public found: FoundManifest | undefined,
-  ) {}
-
-  get manifest(): Manifest | undefined {
-    return this.found?.manifest;
-  }
-
-  get ignored(): readonly string[] {
-    return this.found?.ignored ?? [];
-  }
-
-  close(): Promise<void> {
-    this.#closed ??= closeFile(this.fd);
-    return this.#closed;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+    found: FoundManifest | undefined,
+  ) {
+    super(file, sizeBytes, found, sizeBytes);
   }
 }
 
@@ -78,35 +39,36 @@ class OpenImage implements ImageFile {
  * Opens an image and judges it. NOT_FOUND; IN_USE while a fold holds a lease on it; NOT_SUPPORTED for what is recognized and is no ext4
  * image; CORRUPT for what is not recognized, cut short, or has a wrong checksum, and where the manifest is lost or too small.
  */
-export function openImage(path: string, options: OpenImageOptions = {}): Promise<ImageFile> {
-  return open(path, options, false);
+export function openImage(path: string, options: OpenOptions = {}): Promise<ImageFile> {
+  return openAndJudge(path, options, (file) => judgeImage(file));
 }
 
 /**
  * Opens an image for `import --rescue`: as `openImage`, but a manifest that is lost, unreadable or too small counts for nothing. The
  * image is then a foreign one of its file system's size, rounded up to 1 MiB (what was grown by hand has an odd size).
  */
-export function rescueImage(path: string, options: Pick<OpenImageOptions, 'label'> = {}): Promise<ImageFile> {
-  return open(path, options, true);
+export function rescueImage(path: string, options: Pick<OpenOptions, 'label'> = {}): Promise<ImageFile> {
+  return openAndJudge(path, options, (file) => judgeImage(file, { rescue: true }));
 }
 
 /**
- * Replaces an image's manifest, durably: the older slot is overwritten, so that a cut leaves this one or the last.
+ * Replaces the manifest of an image or a delta, durably: the older slot is overwritten, so that a cut leaves this one or the last.
  * NOT_SUPPORTED for a foreign image; USAGE for a manifest that does not fit.
  */
-export async function writeManifest(image: ImageFile, manifest: Manifest): Promise<void> {
-  if (!(image instanceof OpenImage)) throw new TypeError('writeManifest: not an image of openImage');
-  if (!image.found) {
-    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot change the config of "${image.label}": it has no manifest`, {
-      hint: `loopbox import ${image.path}`,
+export async function writeManifest(file: FileAtRest, manifest: Manifest): Promise<void> {
+  if (!(file instanceof OpenedFile)) throw new TypeError('writeManifest: not a file that was opened here');
+  if (!file.found) {
+    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot change the config of "${file.label}": it has no manifest`, {
+      hint: `loopbox import ${file.path}`,
     });
   }
-  if (manifest.sizeBytes !== image.sizeBytes) throw new Error(`writeManifest: "${image.label}" does not have ${manifest.sizeBytes} bytes`);
-  const { slot, ignored } = image.found;
+  const { slot, ignored, manifest: last } = file.found;
+  if (manifest.kind !== last.kind || manifest.sizeBytes !== file.sizeBytes)
+    throw new Error(`writeManifest: "${file.label}" is no ${manifest.kind} of ${manifest.sizeBytes} bytes`);
   const next = { ...slot, index: slot.index === 0 ? (1 as const) : (0 as const), generation: slot.generation + 1n };
-  await writeAt(image.fd, image.sizeBytes + next.index * slotLength, encodeSlot(manifest, next.generation));
-  await syncData(image.fd);
-  image.found = { manifest, ignored, slot: next };
+  await writeAt(file.fd, file.manifestOffset + next.index * slotLength, encodeSlot(manifest, next.generation));
+  await syncData(file.fd);
+  file.found = { manifest, ignored, slot: next };
 }
 
 /**
@@ -127,41 +89,21 @@ export async function placeManifest(fd: number, sizeBytes: number, manifest: Man
   if (boot.every((byte) => byte === 0)) await writeAt(fd, 0, bootMark);
 }
 
-async function open(path: string, options: OpenImageOptions, rescue: boolean): Promise<OpenImage> {
-  const label = options.label ?? path;
-  const fd = await openForUse(path, label, options.write ?? false);
-  try {
-    const status = await promisify(fstat)(fd, { bigint: true });
-    if (!status.isFile()) throw notRegular(path, label);
-    const fileSizeBytes = Number(status.size);
-    const head = await readAt(fd, 0, superblockOffset + superblockLength);
-    const superblock = parseSuperblock(head.subarray(superblockOffset));
-    if (!superblock) throw await notExt4(fd, label);
-    judgeSuperblock(superblock, fileSizeBytes, label);
+/** Judges an open file as `openImage` does. */
+export async function judgeImage(file: RegularFile, { rescue = false } = {}): Promise<ImageFile> {
+  const { fd, label, fileSizeBytes } = file;
+  const head = await readAt(fd, 0, superblockOffset + superblockLength);
+  const superblock = parseSuperblock(head.subarray(superblockOffset));
+  if (!superblock) throw await notExt4(fd, label);
+  judgeSuperblock(superblock, fileSizeBytes, label);
 
-    const search = findManifest({ fd, fileSizeBytes, fileSystemSizeBytes: superblock.sizeBytes, label });
-    const found = await (rescue ? search.catch(forgiveCorrupt) : search);
-    const problem = manifestProblem(found, superblock, head);
-    if (problem && !rescue) throw corrupt(label, problem, `loopbox import --rescue ${path}`);
-    const kept = problem ? undefined : found;
-    const ownSize = rescue ? roundUp(superblock.sizeBytes, MiB) : superblock.sizeBytes;
-    const sizeBytes = kept?.manifest.sizeBytes ?? ownSize;
-    return new OpenImage(fd, path, label, status.dev, status.ino, Number(status.nlink), fileSizeBytes, sizeBytes, superblock, kept);
-  } catch (error) {
-    await closeFile(fd);
-    throw explain(error, `open "${label}"`, { path });
-  }
-}
-
-async function openForUse(path: string, label: string, write: boolean): Promise<number> {
-  try {
-    // Never wait for another's lease, nor for a fifo's writer.
-    return await openFile(path, (write ? constants.O_RDWR : constants.O_RDONLY) | constants.O_NONBLOCK);
-  } catch (error) {
-    if (isSystemError(error, 'EISDIR', 'ENXIO')) throw notRegular(path, label);
-    if (!isSystemError(error, 'EAGAIN')) throw explain(error, `open "${label}"`, { path });
-    throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot open "${label}": another program has reserved it`, { path, cause: error });
-  }
+  const search = findManifest({ fd, fileSizeBytes, fileSystemSizeBytes: superblock.sizeBytes, label });
+  const found = await (rescue ? search.catch(forgiveCorrupt) : search);
+  const problem = manifestProblem(found, superblock, head);
+  if (problem && !rescue) throw corrupt(label, problem, `loopbox import --rescue ${file.path}`);
+  const kept = problem ? undefined : found;
+  const ownSize = rescue ? roundUp(superblock.sizeBytes, MiB) : superblock.sizeBytes;
+  return new OpenImage(file, kept?.manifest.sizeBytes ?? ownSize, superblock, kept);
 }
 
 function judgeSuperblock(superblock: Superblock, fileSizeBytes: number, label: string): void {
@@ -182,23 +124,19 @@ function judgeSuperblock(superblock: Superblock, fileSizeBytes: number, label: s
 /** What speaks against the image as its manifest has it. */
 function manifestProblem(found: FoundManifest | undefined, superblock: Superblock, head: Buffer): string | undefined {
   if (!found) return head.subarray(0, bootMark.length).equals(bootMark) ? 'its manifest is lost' : undefined;
+  if (found.manifest.kind !== 'image') return 'its manifest is that of a delta';
   if (superblock.sizeBytes <= found.manifest.sizeBytes) return undefined;
   return `its file system (${formatSize(superblock.sizeBytes)}) has outgrown it (${formatSize(found.manifest.sizeBytes)})`;
 }
 
 async function notExt4(fd: number, label: string): Promise<LoopboxError> {
   const { identifyContent, identifyLength } = await import('./identify-content');
-  const content = identifyContent(await readAt(fd, 0, identifyLength));
+  const head = await readAt(fd, 0, identifyLength);
+  if (decodeManifest(head, label)?.manifest.kind === 'delta')
+    return new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot open "${label}": it is a delta, which needs other files, not an image`);
+  const content = identifyContent(head);
   if (!content) return corrupt(label, 'it is not an ext4 image');
   return new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot open "${label}": it is ${content.name}, not an ext4 image`);
-}
-
-function notRegular(path: string, label: string): LoopboxError {
-  return new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot open "${label}": it is not a regular file`, { path });
-}
-
-function corrupt(label: string, state: string, hint?: string): LoopboxError {
-  return new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot open "${label}": ${state}`, { hint });
 }
 
 function forgiveCorrupt(error: unknown): undefined {

@@ -29,7 +29,7 @@ export interface Slot {
 
 /** A slot's 32 KiB. What does not fit is refused with USAGE, never cut. */
 export function encodeSlot(manifest: Manifest, generation: bigint): Buffer {
-  const json = Buffer.from(formatManifest(manifest));
+  const json = Buffer.from(jsonOf(manifest));
   if (json.length > capacity) {
     throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot store the config: it takes ${json.length} bytes, a manifest holds ${capacity}`, {
       hint: 'use fewer or shorter environment variables and labels',
@@ -45,6 +45,13 @@ export function encodeSlot(manifest: Manifest, generation: bigint): Buffer {
   footer.writeBigUInt64LE(generation, 16);
   footer.writeUInt32LE(crc32c(footer.subarray(0, 28), crc32c(json)), 28);
   return slot;
+}
+
+/** A delta's first slot lies where an image has ext4's magic (53 EF): its JSON is written so that no byte of it is EF. */
+function jsonOf(manifest: Manifest): string {
+  const json = formatManifest(manifest);
+  if (manifest.kind === 'image') return json;
+  return json.replace(/[\uf000-\uffff]/g, (character) => `\\u${character.charCodeAt(0).toString(16)}`);
 }
 
 /** Both slots of a manifest that is placed anew. */

@@ -19,7 +19,8 @@ export interface Context {
 type Shape = Record<string, Check<unknown>>;
 type Checked<S extends Shape> = { [K in keyof S]: S[K] extends Check<infer T> ? T : never };
 
-function refuse(key: string, wanted: string, context: Context): never {
+/** Throws the error of a key that is not what it must be. */
+export function refuse(key: string, wanted: string, context: Context): never {
   throw new LoopboxError(context.code, `${context.action}: "${key}" must be ${wanted}`);
 }
 
@@ -29,6 +30,11 @@ export function text(wanted: string, pattern: RegExp): Check<string> {
 
 export function number(wanted: string, accepts: (value: number) => boolean): Check<number> {
   return (value, key, context) => (typeof value === 'number' && accepts(value) ? value : refuse(key, wanted, context));
+}
+
+export function oneOf<const T extends string>(...words: T[]): Check<T> {
+  const wanted = words.map((word) => `"${word}"`).join(' or ');
+  return (value, key, context) => words.find((word) => word === value) ?? refuse(key, wanted, context);
 }
 
 export function list<T>(wanted: string, item: Check<T>): Check<T[]> {

@@ -1,13 +1,12 @@
 import { LoopboxError } from '../errors';
 import { crc32c } from './crc32c';
+import { mapChecksum } from './delta-file';
 import { fileStatus, readAt, syncFile } from './file-io';
 import { type ImageFile, placeManifest, writeManifest } from './image-file';
-import type { Manifest } from './manifest';
+import type { LayerFile } from './layer-file';
+import type { Manifest, SealRecord } from './manifest';
 import { slotsLength } from './manifest-slots';
 import { setReadOnlyFeature, superblockChecksumOffset, superblockOffset } from './superblock';
-
-/** What a sealed file looked like: a rw mount, `e2fsck -fy` and `tune2fs` change it; a ro mount, `e2fsck -fn` and a copy do not. */
-type SealEvidence = NonNullable<Manifest['sealed']>;
 
 /**
  * Makes a file that no one else knows a sealed image: ext4's `read-only` feature, then the manifest with the evidence. The caller syncs.
@@ -15,7 +14,7 @@ type SealEvidence = NonNullable<Manifest['sealed']>;
  */
 export async function sealNewImage(fd: number, sizeBytes: number, manifest: Manifest): Promise<void> {
   await setReadOnlyFeature(fd, true);
-  const sealed: SealEvidence = { lengthBytes: sizeBytes + slotsLength, superblockCrc32c: await superblockChecksum(fd) };
+  const sealed: SealRecord = { lengthBytes: sizeBytes + slotsLength, superblockCrc32c: await superblockChecksum(fd) };
   await placeManifest(fd, sizeBytes, { ...manifest, sealed });
 }
 
@@ -32,18 +31,56 @@ export async function unseal(image: ImageFile): Promise<void> {
   await syncFile(image.fd);
 }
 
-/** Throws CORRUPT where a sealed image is not what was sealed. Does nothing for one that is not sealed. */
-export async function verifySeal(image: ImageFile): Promise<void> {
-  const sealed = image.manifest?.sealed;
+/**
+ * Seals a file that nobody writes to any more, durably: an image's `read-only` feature first, so that a cut never leaves evidence that
+ * does not fit. `changes` are other keys of the manifest. Nothing is done where it is sealed and nothing changes. Idempotent.
+ */
+export async function seal(file: LayerFile, changes: Partial<Pick<Manifest, 'snapshot' | 'name'>> = {}): Promise<void> {
+  const { manifest } = file;
+  if (!manifest) throw new Error(`seal: "${file.label}" has no manifest`);
+  if (manifest.sealed && Object.keys(changes).length === 0) return;
+  await syncFile(file.fd);
+  if (file.kind === 'image') {
+    await setReadOnlyFeature(file.fd, true);
+    await syncFile(file.fd);
+  }
+  await writeManifest(file, { ...manifest, ...changes, sealed: manifest.sealed ?? (await evidenceOf(file)) });
+}
+
+/** What a file looks like now, for its manifest. Of an image: it must be read-only already, durably. */
+export async function evidenceOf(file: LayerFile): Promise<SealRecord> {
+  const { size: lengthBytes } = await fileStatus(file.fd);
+  if (file.kind === 'image') return { lengthBytes, superblockCrc32c: await superblockChecksum(file.fd) };
+  return { lengthBytes, mapCrc32c: await mapChecksum(file) };
+}
+
+/** Forgets the checksum of a sealed file, durably, before its content is moved: absorb's target, and what a fold keeps. */
+export async function forgetEvidence(file: LayerFile): Promise<void> {
+  const { manifest } = file;
+  if (manifest?.sealed && Object.keys(manifest.sealed).length > 1)
+    await writeManifest(file, { ...manifest, sealed: { lengthBytes: manifest.sealed.lengthBytes } });
+}
+
+/** Throws CORRUPT where a sealed file is not what was sealed. Does nothing for one that is not sealed. */
+export async function verifySeal(file: LayerFile): Promise<void> {
+  const sealed = file.manifest?.sealed;
   if (!sealed) return;
-  const { size } = await fileStatus(image.fd);
-  const changed =
-    size !== sealed.lengthBytes ? 'its length' : (await superblockChecksum(image.fd)) !== sealed.superblockCrc32c && 'its file system';
+  const changed = await changedPart(file, sealed);
   if (!changed) return;
-  throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot use "${image.label}": ${changed} was changed after it was sealed`, {
-    path: image.path,
+  throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot use "${file.label}": ${changed} was changed after it was sealed`, {
+    path: file.path,
     hint: 'restore the file from a copy',
   });
+}
+
+async function changedPart(file: LayerFile, sealed: SealRecord): Promise<string | undefined> {
+  const { size } = await fileStatus(file.fd);
+  if (size !== sealed.lengthBytes) return 'its length';
+  if (file.kind === 'image') {
+    const wanted = sealed.superblockCrc32c;
+    return wanted === undefined || wanted === (await superblockChecksum(file.fd)) ? undefined : 'its file system';
+  }
+  return sealed.mapCrc32c === undefined || sealed.mapCrc32c === (await mapChecksum(file)) ? undefined : 'its map';
 }
 
 /** Without ext4's own checksum at its end: a CRC over bytes and their CRC is the same for all bytes. */

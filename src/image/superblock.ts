@@ -112,15 +112,27 @@ export async function readSuperblock(fd: number): Promise<Superblock | undefined
  */
 export async function setReadOnlyFeature(fd: number, on: boolean): Promise<void> {
   const bytes = await readAt(fd, superblockOffset, superblockLength);
+  if (changeReadOnlyFeature(bytes, on)) await writeAt(fd, superblockOffset, bytes);
+}
+
+/** A copy of a disk's beginning with ext4's `read-only` feature set or cleared, checksum included. CORRUPT where the superblock is damaged. */
+export function withReadOnlyFeature(head: Buffer, on: boolean): Buffer {
+  const copy = Buffer.from(head);
+  changeReadOnlyFeature(copy.subarray(superblockOffset, superblockOffset + superblockLength), on);
+  return copy;
+}
+
+/** Returns whether the superblock in `bytes` was changed. */
+function changeReadOnlyFeature(bytes: Buffer, on: boolean): boolean {
   const superblock = parseSuperblock(bytes);
   if (!superblock?.checksumValid) {
     throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot set the file system's "read-only" feature: its superblock is damaged`);
   }
-  if (superblock.readOnly === on) return;
+  if (superblock.readOnly === on) return false;
   const features = bytes.readUInt32LE(at.readOnlyCompatible);
   bytes.writeUInt32LE((features ^ readOnlyCompatibleReadOnly) >>> 0, at.readOnlyCompatible);
   if (hasChecksum(bytes)) bytes.writeUInt32LE(checksumOf(bytes), superblockChecksumOffset);
-  await writeAt(fd, superblockOffset, bytes);
+  return true;
 }
 
 function hasChecksum(bytes: Buffer): boolean {

@@ -100,9 +100,9 @@ describe('parseManifest', () => {
   });
 
   it('refuses another kind as not supported', () => {
-    expect(failure(() => parseManifest(withKey('kind', 'delta'), 'web.img'))).toMatchObject({
+    expect(failure(() => parseManifest(withKey('kind', 'disk'), 'web.img'))).toMatchObject({
       code: 'ERR_LOOPBOX_NOT_SUPPORTED',
-      message: 'Cannot read the manifest of "web.img": "kind" is "delta", this version knows "image"',
+      message: 'Cannot read the manifest of "web.img": "kind" is "disk", this version knows "image" and "delta"',
     });
   });
 

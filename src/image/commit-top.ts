@@ -1,0 +1,120 @@
+import { statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { native } from '../native';
+import { newUuid } from '../uuid';
+import { createDelta, openDelta } from './delta-file';
+import type { Geometry } from './delta-geometry';
+import { syncData, writeAt } from './file-io';
+import { formatFileName, type LayerExtension } from './file-names';
+import { openLayer } from './layer-file';
+import type { DeltaManifest, Manifest, SnapshotRecord } from './manifest';
+import { syncDirectory } from './new-file';
+import { seal } from './seal';
+import { withReadOnlyFeature } from './superblock';
+
+export interface NewTop {
+  /** The directory of the container's files. */
+  directory: string;
+  name: string;
+  /** V. */
+  sizeBytes: number;
+  /** What it stands on; the hint is a file's name. */
+  parent: { state: string; hint: string };
+  /** The first 4096 bytes of the parent's view. */
+  block0: Buffer;
+  /** Config, ids, and what else the container's manifest goes on with; the state is drawn anew. */
+  manifest: Omit<Manifest, 'kind' | 'sizeBytes' | 'state' | 'parent' | 'sealed' | 'snapshot' | 'fold' | 'formerly' | keyof Geometry>;
+}
+
+/** A top that is prepared, durably, as `NAME.next`; not yet part of anything. */
+export interface PreparedTop {
+  path: string;
+  manifest: DeltaManifest;
+}
+
+/**
+ * Prepares the next top of a container: a delta that owns nothing but block 0, without ext4's `read-only` feature, whatever it stands on.
+ * EEXIST where there is a `NAME.next`: recover first.
+ */
+export async function prepareTop(next: NewTop): Promise<PreparedTop> {
+  const path = join(next.directory, formatFileName({ role: 'next', name: next.name }));
+  const block0 = withReadOnlyFeature(next.block0, false);
+  const manifest = { ...next.manifest, state: newUuid(), parent: next.parent };
+  await using delta = await createDelta(next.directory, { sizeBytes: next.sizeBytes, manifest, block0 });
+  await delta.file.publish(path);
+  return { path, manifest: delta.manifest };
+}
+
+/**
+ * Writes the first block of a prepared top anew, durably. For a running container, whose file system has gone on since the block was read:
+ * while it is frozen, before the switch.
+ */
+export async function refreshBlock0({ path }: PreparedTop, block0: Buffer): Promise<void> {
+  await using delta = await openDelta(path, { write: true, noFollow: true });
+  await writeAt(delta.fd, delta.dataOffset, withReadOnlyFeature(block0, false));
+  await syncData(delta.fd);
+}
+
+export interface TopCommit {
+  directory: string;
+  name: string;
+  /** The ending of the file that is the top now. */
+  extension: LayerExtension;
+  /** What it is called from then on, behind the `@`: a snapshot's name, or `~n`. */
+  kept: string;
+}
+
+/** The names that take part in a commit, as a running server is told them, too. */
+export function namesOfCommit({ name, extension, kept }: TopCommit, next: 'image' | 'delta' = 'delta') {
+  return {
+    old: formatFileName({ role: 'top', name, extension }),
+    kept: `${name}@${kept}.${extension}`,
+    next: formatFileName({ role: 'next', name }),
+    top: formatFileName({ role: 'top', name, extension: next === 'image' ? 'img' : 'delta' }),
+  };
+}
+
+/** Makes the prepared file the top, durably: two renames. After the first one there is no way back, only on, by `recover`. */
+export async function commitTop(commit: TopCommit, next: 'image' | 'delta' = 'delta'): Promise<void> {
+  for await (const _ of commitSteps(commit, next));
+}
+
+async function* commitSteps(commit: TopCommit, next: 'image' | 'delta'): AsyncGenerator<string> {
+  const { directory } = commit;
+  const names = namesOfCommit(commit, next);
+  await native().renameNoReplace(join(directory, names.old), join(directory, names.kept));
+  yield `${names.old} is ${names.kept}`;
+  if (!(await keepsRenamesInOrder(directory))) await syncDirectory(directory);
+  await native().renameNoReplace(join(directory, names.next), join(directory, names.top));
+  yield `${names.next} is ${names.top}`;
+  await syncDirectory(directory);
+  yield 'the names are durable';
+}
+
+/** Whether renames in one directory survive a power cut in their order: as far as is known of ext4, XFS and btrfs. */
+async function keepsRenamesInOrder(directory: string): Promise<boolean> {
+  return [0xef53, 0x58465342, 0x9123683e].includes((await statfs(directory)).type);
+}
+
+/** Seals the file that was the top until a commit, with what is to be told of it. Idempotent. */
+export async function sealKept(commit: TopCommit, snapshot?: SnapshotRecord): Promise<void> {
+  await using file = await openLayer(join(commit.directory, namesOfCommit(commit).kept), { write: true, noFollow: true });
+  await seal(file, snapshot && { snapshot });
+}
+
+/**
+ * Gives a container that nobody runs a new top: prepare, commit, seal what was the top. A cut leaves the old top or the new one, as
+ * `recover` has it.
+ */
+export async function replaceTop(next: NewTop, commit: TopCommit, snapshot?: SnapshotRecord): Promise<void> {
+  for await (const _ of replaceSteps(next, commit, snapshot));
+}
+
+/** `replaceTop`, a step at a time. */
+export async function* replaceSteps(next: NewTop, commit: TopCommit, snapshot?: SnapshotRecord): AsyncGenerator<string> {
+  await prepareTop(next);
+  yield 'it is prepared';
+  yield* commitSteps(commit, 'delta');
+  await sealKept(commit, snapshot);
+  yield 'what was the top is sealed';
+}

@@ -1,0 +1,142 @@
+import { isSystemError, LoopboxError } from '../errors';
+import { formatSize, MiB } from '../units';
+import { crc32cOfPages } from './crc32c';
+import { blockSize, type Geometry, mapLength, newGeometry, writtenMapLength } from './delta-geometry';
+import { readAt, setLength, writeAt } from './file-io';
+import { decodeManifest, type FoundManifest, requireGeneration } from './find-manifest';
+import type { DeltaManifest, Manifest } from './manifest';
+import { encodeSlots, slotsLength } from './manifest-slots';
+import { NewFile } from './new-file';
+import { corrupt, type FileAtRest, OpenedFile, type OpenOptions, openAndJudge, type RegularFile } from './opened-file';
+
+const zeroes = Buffer.alloc(MiB);
+
+/** An open delta at rest: the blocks that differ from its parent. */
+export interface DeltaFile extends FileAtRest, Readonly<Geometry> {
+  readonly kind: 'delta';
+  readonly manifest: DeltaManifest;
+}
+
+class OpenDelta extends OpenedFile implements DeltaFile {
+  readonly kind = 'delta';
+
+  constructor(file: RegularFile, found: FoundManifest) {
+    super(file, found.manifest.sizeBytes, found, 0);
+  }
+
+  override get manifest(): DeltaManifest {
+    return this.found?.manifest as DeltaManifest;
+  }
+
+  get mapOffset(): number {
+    return this.manifest.mapOffset;
+  }
+
+  get mapBytes(): number {
+    return this.manifest.mapBytes;
+  }
+
+  get dataOffset(): number {
+    return this.manifest.dataOffset;
+  }
+}
+
+/** Opens a delta and judges it, without its parent. Errors as of `openLayer`. */
+export function openDelta(path: string, options: OpenOptions = {}): Promise<DeltaFile> {
+  return openAndJudge(path, options, async (file) => {
+    const delta = await judgeDelta(file);
+    if (!delta) throw corrupt(file.label, 'it is not a delta');
+    return delta;
+  });
+}
+
+/** Judges an open file as a delta; undefined for what has no delta's manifest. */
+export async function judgeDelta(file: RegularFile): Promise<DeltaFile | undefined> {
+  const found = decodeManifest(await readAt(file.fd, 0, slotsLength), file.label);
+  if (!found) return undefined;
+  if (found.manifest.kind !== 'delta') throw corrupt(file.label, 'it begins with the manifest of an image');
+  requireGeneration(found, file.label);
+  const delta = new OpenDelta(file, found);
+  const end = delta.dataOffset + delta.sizeBytes;
+  if (end <= file.fileSizeBytes) return delta;
+  throw corrupt(file.label, `it is cut short: the file has ${formatSize(file.fileSizeBytes)}, its manifest says ${formatSize(end)}`);
+}
+
+export interface NewDeltaOptions {
+  /** V: a multiple of 1 MiB. */
+  sizeBytes: number;
+  /** All but where things lie. */
+  manifest: Omit<Manifest, 'kind' | 'sizeBytes' | keyof Geometry | 'fold'>;
+  /** The disk's first block, which every new top owns; nothing is owned where it is missing. */
+  block0?: Buffer | undefined;
+}
+
+/** A delta in the making: whole, but not durable and without a name until it is published. */
+export interface NewDelta extends AsyncDisposable {
+  file: NewFile;
+  manifest: DeltaManifest;
+}
+
+/** Makes a delta in `directory`. NOT_SUPPORTED where no file of the host can be that long. */
+export async function createDelta(directory: string, { sizeBytes, manifest, block0 }: NewDeltaOptions): Promise<NewDelta> {
+  const geometry = newGeometry(sizeBytes);
+  const whole: DeltaManifest = { ...manifest, kind: 'delta', sizeBytes, ...geometry };
+  const slots = encodeSlots(whole);
+  const file = await NewFile.create(directory);
+  try {
+    await setDeltaLength(file.fd, whole);
+    await writeZeroes(file.fd, geometry.mapOffset, writtenMapLength(geometry));
+    if (block0) {
+      if (block0.length !== blockSize) throw new RangeError(`createDelta: a block of ${block0.length} bytes`);
+      await writeAt(file.fd, geometry.dataOffset, block0);
+      await writeAt(file.fd, geometry.mapOffset, Buffer.from([1]));
+    }
+    await writeAt(file.fd, 0, slots);
+    return { file, manifest: whole, [Symbol.asyncDispose]: () => file.close() };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function setDeltaLength(fd: number, { dataOffset, sizeBytes }: DeltaManifest): Promise<void> {
+  try {
+    await setLength(fd, dataOffset + sizeBytes);
+  } catch (error) {
+    if (!isSystemError(error, 'EFBIG', 'EINVAL')) throw error;
+    throw new LoopboxError(
+      'ERR_LOOPBOX_NOT_SUPPORTED',
+      `Cannot make a delta of ${formatSize(sizeBytes)}: the host's file system holds no file that long`,
+      { hint: 'XFS holds larger files than ext4, whose limit is 16 TiB', cause: error },
+    );
+  }
+}
+
+async function writeZeroes(fd: number, offset: number, length: number): Promise<void> {
+  for (let done = 0; done < length; done += zeroes.length) await writeAt(fd, offset + done, zeroes.subarray(0, length - done));
+}
+
+/** A piece of the map, from the byte `position` of it on: one bit for each block, the lowest first. Ends with the disk. */
+export function readMap(delta: DeltaFile, position: number, length: number): Promise<Buffer> {
+  const bytes = delta.sizeBytes / blockSize / 8;
+  return readAt(delta.fd, delta.mapOffset + position, Math.max(0, Math.min(length, bytes - position)));
+}
+
+/** The checksum that a seal keeps: of the map's pages as far as V reaches. */
+export async function mapChecksum(delta: DeltaFile): Promise<number> {
+  const end = mapLength(delta.sizeBytes);
+  let crc = 0;
+  for (let position = 0; position < end; position += MiB)
+    crc = crc32cOfPages(await readAt(delta.fd, delta.mapOffset + position, Math.min(MiB, end - position)), crc);
+  return crc;
+}
+
+/** Whether a delta owns any block but the first. */
+export async function ownsMoreThanBlock0(delta: DeltaFile): Promise<boolean> {
+  for (let position = 0; ; position += MiB) {
+    const bytes = await readMap(delta, position, MiB);
+    if (bytes.length === 0) return false;
+    if (position === 0) bytes[0] = (bytes[0] as number) & ~1;
+    if (!bytes.equals(zeroes.subarray(0, bytes.length))) return true;
+  }
+}

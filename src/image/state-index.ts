@@ -1,0 +1,171 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { explain, isSystemError, LoopboxError } from '../errors';
+import { type FileName, parseFileName } from './file-names';
+import { openLayer } from './layer-file';
+import { type FoldRecord, type Manifest, noState } from './manifest';
+
+/** A file with a manifest, as it was when the directory was looked at. */
+export interface IndexedFile {
+  readonly path: string;
+  readonly directory: string;
+  readonly fileName: string;
+  /** Undefined where the file is called otherwise than a container's files are. */
+  readonly parsed: FileName | undefined;
+  readonly device: bigint;
+  readonly inode: bigint;
+  readonly manifest: Manifest;
+}
+
+/** A file that bears an ending of ours and can't be read. */
+export interface DamagedFile {
+  readonly path: string;
+  readonly directory: string;
+  readonly fileName: string;
+  readonly parsed: FileName | undefined;
+  readonly error: LoopboxError;
+}
+
+export interface ScanOptions {
+  /** The store's directory of containers: only in it `fold` and `formerly` mean anything. */
+  containersDirectory?: string | undefined;
+  /** Which files are looked at; all unless told. */
+  only?: ((fileName: string) => boolean) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** How many files are looked at at once. */
+const width = 16;
+
+/** What the files of some directories say about states: who provides one, who stands on it. Manifests only; nothing is locked. */
+export class StateIndex {
+  readonly files: readonly IndexedFile[];
+  readonly damaged: readonly DamagedFile[];
+  readonly #containersDirectory: string | undefined;
+  readonly #byState = new Map<string, IndexedFile[]>();
+  readonly #byParent = new Map<string, IndexedFile[]>();
+
+  private constructor(files: IndexedFile[], damaged: DamagedFile[], containersDirectory: string | undefined) {
+    this.files = files;
+    this.damaged = damaged;
+    this.#containersDirectory = containersDirectory;
+    for (const file of files) {
+      const { state, parent } = file.manifest;
+      if (state !== noState && !isPrepared(file)) addTo(this.#byState, state, file);
+      if (parent && !isPrepared(file)) addTo(this.#byParent, parent.state, file);
+    }
+  }
+
+  /**
+   * Reads the manifests of all regular files of these directories, in order of preference (a FILE's own first). Symbolic links, hidden
+   * files and what is no file of ours are passed over; what is missing is empty.
+   */
+  static async scan(directories: readonly string[], options: ScanOptions = {}): Promise<StateIndex> {
+    const files: IndexedFile[] = [];
+    const damaged: DamagedFile[] = [];
+    for (const directory of new Set(directories)) {
+      const names = (await listFiles(directory)).filter(options.only ?? (() => true));
+      for (let start = 0; start < names.length; start += width) {
+        options.signal?.throwIfAborted();
+        for (const found of await Promise.all(names.slice(start, start + width).map((name) => lookAt(directory, name)))) {
+          if (found && 'manifest' in found) files.push(found);
+          else if (found) damaged.push(found);
+        }
+      }
+    }
+    return new StateIndex(files, damaged, options.containersDirectory);
+  }
+
+  /**
+   * The files that hold a state or will hold it once sealed, the best first: sealed, of the container of `near`, in the order of the
+   * directories, a whole image.
+   */
+  providers(state: string, near?: Pick<IndexedFile, 'directory' | 'parsed'>): IndexedFile[] {
+    const rank = (file: IndexedFile) => (file.manifest.sealed ? 0 : 2) + (near && isSameContainer(file, near) ? 0 : 1);
+    const isDelta = ({ manifest }: IndexedFile) => Number(manifest.kind === 'delta');
+    return [...(this.#byState.get(state) ?? [])].sort((a, b) => rank(a) - rank(b) || isDelta(a) - isDelta(b));
+  }
+
+  /** The files whose `parent` is this state. */
+  children(state: string): readonly IndexedFile[] {
+    return this.#byParent.get(state) ?? [];
+  }
+
+  /** The files of a container of the store, `.next` and all. */
+  ofContainer(name: string): IndexedFile[] {
+    return this.files.filter(({ directory, parsed }) => directory === this.#containersDirectory && parsed?.name === name);
+  }
+
+  /** The running fold that a file is the source (`to`) or the heir (`keep`) of: both stand on the image that is folded into. */
+  foldOf(
+    file: Pick<IndexedFile, 'directory' | 'parsed'>,
+    state: string,
+  ): { image: IndexedFile; fold: FoldRecord; role: 'to' | 'keep' } | undefined {
+    if (file.directory !== this.#containersDirectory || !file.parsed) return undefined;
+    for (const image of this.files) {
+      const { fold } = image.manifest;
+      if (!fold || isPrepared(image) || !isSameContainer(image, file)) continue;
+      if (fold.to === state) return { image, fold, role: 'to' };
+      if (fold.keep === state) return { image, fold, role: 'keep' };
+    }
+    return undefined;
+  }
+
+  /**
+   * The link rule: below the source and the heir of a fold is the image that is folded into, below any other delta whatever provides its
+   * parent's state. Undefined where nobody does.
+   */
+  below(file: Pick<IndexedFile, 'directory' | 'parsed' | 'manifest' | 'device' | 'inode'>): IndexedFile | undefined {
+    const fold = this.foldOf(file, file.manifest.state);
+    if (fold) return fold.image;
+    const { parent } = file.manifest;
+    return parent && this.providers(parent.state, file).find((other) => !isSameFile(other, file));
+  }
+}
+
+export function isSameFile(a: Pick<IndexedFile, 'device' | 'inode'>, b: Pick<IndexedFile, 'device' | 'inode'>): boolean {
+  return a.device === b.device && a.inode === b.inode;
+}
+
+function isSameContainer(a: Pick<IndexedFile, 'directory' | 'parsed'>, b: Pick<IndexedFile, 'directory' | 'parsed'>): boolean {
+  return a.directory === b.directory && a.parsed !== undefined && a.parsed.name === b.parsed?.name;
+}
+
+/** What is being prepared is no part of any chain. */
+function isPrepared({ fileName }: Pick<IndexedFile, 'fileName'>): boolean {
+  return fileName.endsWith('.next');
+}
+
+function addTo<T>(map: Map<string, T[]>, key: string, value: T): void {
+  const list = map.get(key);
+  if (list) list.push(value);
+  else map.set(key, [value]);
+}
+
+/** The regular files of a directory, hidden ones left out, in order; none where it is missing. */
+export async function listFiles(path: string): Promise<string[]> {
+  try {
+    const entries = await readdir(path, { withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isFile() && !entry.name.startsWith('.'))
+      .map(({ name }) => name)
+      .sort();
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT', 'ENOTDIR')) return [];
+    throw explain(error, `look into "${path}"`, { path });
+  }
+}
+
+async function lookAt(directory: string, fileName: string): Promise<IndexedFile | DamagedFile | undefined> {
+  const place = { path: join(directory, fileName), directory, fileName, parsed: parseFileName(fileName) };
+  try {
+    await using file = await openLayer(place.path, { noFollow: true });
+    const { device, inode, manifest } = file;
+    return manifest && { ...place, device, inode, manifest };
+  } catch (error) {
+    if (!(error instanceof LoopboxError)) throw error;
+    // It went away, or is a stranger's.
+    if (error.code === 'ERR_LOOPBOX_NOT_FOUND' || (!place.parsed && !/\.(img|delta)$/.test(fileName))) return undefined;
+    return { ...place, error };
+  }
+}
