@@ -3,6 +3,7 @@ import { statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { explain, LoopboxError } from '../errors';
 import type { ImageFile } from '../image/image-file';
+import type { LayerFile } from '../image/layer-file';
 import { verifySeal } from '../image/seal';
 import { readSuperblock } from '../image/superblock';
 import { attachLoop, type LoopDevice } from '../loop/attach-loop';
@@ -91,11 +92,11 @@ function hostFull(name: string, cause: unknown): LoopboxError {
 }
 
 /**
- * Claims an open image, to attach it (exclusive) or to copy it (shared), for as long as its descriptor is open: takes the attachment
+ * Claims an open image or delta, to attach it (exclusive) or to copy it (shared), for as long as its descriptor is open: takes the attachment
  * lock, and makes sure that nothing goes round it. ERR_LOOPBOX_IN_USE where the path leads to another file by now, or where a loop
  * device that stock tools made may write to it (they know nothing of the lock); ERR_LOOPBOX_CORRUPT where a sealed image was changed.
  */
-export async function claimImage(image: ImageFile, kind: LockKind): Promise<void> {
+export async function claimImage(image: LayerFile, kind: LockKind): Promise<void> {
   await takeAttachmentLock(image, image.label, kind);
   const { dev, ino } = statSync(image.path, { bigint: true });
   if (dev !== image.device || ino !== image.inode) throw inUse(image, 'it was replaced meanwhile', 'try again');
@@ -106,7 +107,7 @@ export async function claimImage(image: ImageFile, kind: LockKind): Promise<void
   if (device) throw inUse(image, `it is attached as ${device}`, `umount ${device}, or losetup -d ${device}`);
 }
 
-function inUse(image: ImageFile, state: string, hint: string): LoopboxError {
+function inUse(image: LayerFile, state: string, hint: string): LoopboxError {
   return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot open "${image.label}": ${state}`, { hint, path: image.path });
 }
 

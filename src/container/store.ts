@@ -1,6 +1,7 @@
 import { type Dirent, existsSync, mkdirSync, readdirSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { isSystemError, LoopboxError } from '../errors';
+import { parseFileName } from '../image/file-names';
 import { RunDirectory } from '../runtime/run-directory';
 import { isContainerName, isTemplateName } from './names';
 
@@ -82,6 +83,16 @@ export class Store {
     return fileNames(this.containersDirectory, '.img', '.delta').filter(isContainerName);
   }
 
+  /** The names of all containers of which there is any file: of the present, of the past, or left by a command that was killed. */
+  namesOfFiles(): string[] {
+    const files = list(this.containersDirectory).filter((entry) => entry.isFile());
+    return [...new Set(files.flatMap(({ name }) => parseFileName(name)?.name ?? []))].sort();
+  }
+
+  hasFilesOf(name: string): boolean {
+    return this.namesOfFiles().includes(name);
+  }
+
   templateNames(): string[] {
     return fileNames(this.templatesDirectory, '.img').filter(isTemplateName);
   }
@@ -90,7 +101,9 @@ export class Store {
 /** What bears such an ending and is a file itself: a symbolic link in the store is none of its containers. */
 function fileNames(directory: string, ...endings: string[]): string[] {
   const files = list(directory).filter((entry) => entry.isFile());
-  const names = endings.flatMap((ending) => files.filter(({ name }) => name.endsWith(ending)).map(({ name }) => name.slice(0, -ending.length)));
+  const names = endings.flatMap((ending) =>
+    files.filter(({ name }) => name.endsWith(ending)).map(({ name }) => name.slice(0, -ending.length)),
+  );
   return [...new Set(names)].sort();
 }
 

@@ -1,0 +1,6 @@
+import type { Manifest } from '../image/manifest';
+
+/** How a container's disk is attached: by the kernel's loop device on the raw image, or by the stack server, as a chain always is. */
+export function attachOf({ kind, config }: Pick<Manifest, 'kind' | 'config'>): 'direct' | 'stack' {
+  return kind === 'delta' || config.attach === 'stack' ? 'stack' : 'direct';
+}

@@ -1,0 +1,65 @@
+import { basename } from 'node:path';
+import { type Chain, readBlocks } from '../image/chain';
+import { replayJournal } from '../image/check-filesystem';
+import { type NewTop, replaceTop } from '../image/commit-top';
+import { blockSize } from '../image/delta-geometry';
+import { syncFile } from '../image/file-io';
+import type { LayerExtension } from '../image/file-names';
+import type { Config, Manifest, SnapshotRecord } from '../image/manifest';
+import { takeStructureLock } from './locks';
+import type { Store } from './store';
+
+const structureWaitMs = 10_000;
+
+/** A commit of a stopped container's top, whose chain the caller has claimed. */
+export interface Replacement {
+  name: string;
+  /** The present: its top gets the name `NAME@KEPT` and is sealed. */
+  present: Chain;
+  kept: string;
+  record?: SnapshotRecord | undefined;
+  /** The state that the new top stands on, with its name from then on; the present itself unless told. */
+  on?: { chain: Chain; config: Config } | undefined;
+}
+
+/** Gives a stopped container an empty top: on its present, which becomes a snapshot or a nameless file, or on another state of its past. */
+export async function replaceStoppedTop(store: Store, { name, present, kept, record, on }: Replacement): Promise<void> {
+  const { top } = present;
+  const parent = on?.chain ?? present;
+  const manifest = manifestOf(top);
+  // A sealed file system is never mounted writable, so nobody else could do it.
+  if (!on && top.kind === 'image' && top.superblock.needsRecovery && !manifest.sealed) {
+    await replayJournal(top.fd, name);
+    await syncFile(top.fd);
+  }
+  const extension: LayerExtension = top.kind === 'image' ? 'img' : 'delta';
+  const next: NewTop = {
+    directory: store.containersDirectory,
+    name,
+    sizeBytes: parent.sizeBytes,
+    parent: { state: manifestOf(parent.top).state, hint: on ? basename(on.chain.top.path) : `${name}@${kept}.${extension}` },
+    block0: await readBlocks(parent, 0, blockSize),
+    manifest: topManifest(manifest, on?.config),
+  };
+  await using _lock = await takeStructureLock(store, 'shared', structureWaitMs);
+  await replaceTop(next, { directory: store.containersDirectory, name, extension, kept }, record);
+}
+
+/** What goes on from one top to the next: who the container is, and its config. */
+export function topManifest(manifest: Manifest, config = manifest.config): NewTop['manifest'] {
+  const { container, name, created, started, template, identity } = manifest;
+  return {
+    ...(container !== undefined && { container }),
+    ...(name !== undefined && { name }),
+    created,
+    ...(started !== undefined && { started }),
+    ...(template && { template }),
+    ...(identity && { identity }),
+    config,
+  };
+}
+
+function manifestOf({ manifest, label }: Chain['top']): Manifest {
+  if (!manifest) throw new Error(`"${label}" has no manifest`);
+  return manifest;
+}

@@ -1,0 +1,79 @@
+import { explaining } from '../errors';
+import type { SnapshotRecord } from '../image/manifest';
+import type { Warn, WorkOptions } from '../progress';
+import { inspectRun } from '../runtime/status';
+import { attachOf } from './attach-choice';
+import { openPresent } from './claim-chain';
+import { replaceStoppedTop } from './replace-top';
+import { copyAsSnapshot, type OwnImage } from './snapshot-direct';
+import { requireFreeSnapshotName, requireManifest, snapshotNames, snapshotPath } from './snapshot-files';
+import { fileHasNoSnapshots, parseSnapshotArgument, timedSnapshotName } from './snapshot-names';
+import { snapshotRunning } from './snapshot-running';
+import { requireStopped } from './start';
+import type { Store } from './store';
+import { type Work, workOn } from './work';
+
+export interface SnapshotOptions extends WorkOptions {
+  warn: Warn;
+  /** Shell commands that run inside, of a container that runs; the config's own unless told. */
+  pre?: string | undefined;
+  post?: string | undefined;
+  description?: string | undefined;
+}
+
+/** A snapshot that was taken. */
+export interface CreatedSnapshot extends Omit<SnapshotRecord, 'name'> {
+  /** NAME@SNAP */
+  name: string;
+  container: string;
+  snapshot: string;
+  path: string;
+  /** A new top on the file so far, or a whole image: one that shares blocks, or a copy. */
+  how: 'delta' | 'reflink' | 'copy';
+}
+
+/**
+ * Takes a snapshot of a container, running or stopped; named `auto-TIME` where the argument names none. Throws ERR_LOOPBOX_EXISTS for a name
+ * that is taken, and ERR_LOOPBOX_NOT_SUPPORTED where a running one's host has no reflinks.
+ */
+export function createSnapshot(store: Store, argument: string, options: SnapshotOptions): Promise<CreatedSnapshot> {
+  return explaining(`take the snapshot "${argument}"`, () => create(store, argument, options));
+}
+
+async function create(store: Store, argument: string, options: SnapshotOptions): Promise<CreatedSnapshot> {
+  const { container, snapshot } = parseSnapshotArgument(argument);
+  if (container.includes('/')) throw fileHasNoSnapshots(container);
+  await using work = await workOn(store, container, 'snapshot', options.signal);
+  const created = new Date();
+  if (snapshot !== undefined) requireFreeSnapshotName(work.files, container, snapshot);
+  const taken = snapshotNames(work.files, container);
+  const name = snapshot ?? timedSnapshotName('auto', created, (candidate) => taken.has(candidate));
+  const about = { name, created: created.toISOString(), ...(options.description !== undefined && { description: options.description }) };
+  const state = await inspectRun(work.target.directory);
+  const { record, how, path } = state.running
+    ? await snapshotRunning(store, work, state.record, about, options)
+    : await snapshotStopped(store, work, { ...about, consistency: 'stopped' }, options);
+  return { ...record, name: `${container}@${name}`, container, snapshot: name, path, how };
+}
+
+/** What a snapshot was made into. */
+export interface TakenSnapshot {
+  record: SnapshotRecord;
+  how: CreatedSnapshot['how'];
+  path: string;
+}
+
+async function snapshotStopped(store: Store, work: Work, record: SnapshotRecord, options: SnapshotOptions): Promise<TakenSnapshot> {
+  const { target, name, files } = work;
+  if (options.pre !== undefined || options.post !== undefined) options.warn(`"${name}" does not run: no hooks are run`);
+  await requireStopped(store, target, 'take a snapshot of');
+  await using present = await openPresent(store, target, options.signal);
+  const manifest = requireManifest(present.top);
+  if (attachOf(manifest) === 'stack') {
+    await replaceStoppedTop(store, { name, present, kept: record.name, record });
+    return { record, how: 'delta', path: snapshotPath(store, name, record.name, present.top.kind === 'image' ? 'img' : 'delta') };
+  }
+  const isStoodOn = files.index.children(manifest.state).length > 0;
+  const path = snapshotPath(store, name, record.name, 'img');
+  return { record, path, how: await copyAsSnapshot(store, present.image as OwnImage, path, record, { ...options, isStoodOn }) };
+}
