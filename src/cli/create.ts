@@ -3,7 +3,7 @@ import { parseConfigInput } from '../container/config-input';
 import { type Created, createContainer } from '../container/create';
 import { formatSize } from '../units';
 import type { Context } from './context';
-import { action, addConfigFlags, addVerb, type ConfigFlags, configInput, parseSizeFlag } from './verb';
+import { action, addAttachFlag, addConfigFlags, addVerb, type ConfigFlags, configInput, parseSizeFlag } from './verb';
 
 interface CreateFlags extends ConfigFlags {
   template: string;
@@ -12,12 +12,14 @@ interface CreateFlags extends ConfigFlags {
 }
 
 export function register(program: Command, context: Context): void {
-  addConfigFlags(
-    addVerb(program, 'create <name>', 'create a container from a template')
-      .usage('[options] <name> [-- CMD…]')
-      .requiredOption('--template <name[:version]>', 'its template, as `loopbox template ls -q` prints it')
-      .option('--size <size>', "size of its disk; the template's unless told")
-      .option('--start', 'start it, too'),
+  addAttachFlag(
+    addConfigFlags(
+      addVerb(program, 'create <name>', 'create a container from a template')
+        .usage('[options] <name> [-- CMD…]')
+        .requiredOption('--template <name[:version]>', 'its template, as `loopbox template ls -q` prints it')
+        .option('--size <size>', "size of its disk; the template's unless told")
+        .option('--start', 'start it, too'),
+    ),
   ).action(action(context, runCreate, printCreated));
 }
 

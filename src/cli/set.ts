@@ -3,10 +3,11 @@ import { parseConfigInput } from '../container/config-input';
 import { type SetResult, setConfig } from '../container/set';
 import { LoopboxError } from '../errors';
 import type { Context } from './context';
-import { action, addConfigFlags, addVerb, type ConfigFlags, configInput } from './verb';
+import { action, addAttachFlag, addConfigFlags, addSnapshotConfigFlags, addVerb, type ConfigFlags, configInput } from './verb';
 
 export function register(program: Command, context: Context): void {
-  addConfigFlags(addVerb(program, 'set <container>', "change a container's config; limits also while it runs"))
+  const verb = addConfigFlags(addVerb(program, 'set <container>', "change a container's config; limits also while it runs"));
+  addSnapshotConfigFlags(addAttachFlag(verb))
     .usage('[options] <container> [-- CMD…]')
     .action(action(context, runSet, printSet));
 }

@@ -56,6 +56,11 @@ export interface ConfigFlags {
   workdir?: string;
   user?: string;
   label?: string[];
+  attach?: string;
+  settle?: string;
+  hookPre?: string;
+  hookPost?: string;
+  hookTimeout?: string;
 }
 
 /** The flags of a container's config, the same for create, run and set. */
@@ -65,6 +70,19 @@ export function addConfigFlags(command: Command): Command {
     .option('--cpus <number>', 'CPU limit (0.5, 2), or none')
     .option('--pids <number>', 'limit of processes, or none')
     .option('--hostname <name>', 'host name inside');
+}
+
+export function addAttachFlag(command: Command): Command {
+  return command.option('--attach <how>', 'how its disk is attached: auto, direct (by the kernel alone) or stack');
+}
+
+/** The part of a container's config that is about its snapshots. */
+export function addSnapshotConfigFlags(command: Command): Command {
+  return command
+    .option('--hook-pre <command>', 'shell command inside, before each snapshot, or none')
+    .option('--hook-post <command>', 'shell command inside, after each snapshot, or none')
+    .option('--hook-timeout <seconds>', 'time for each of them, 30 unless told, or none')
+    .option('--settle <when>', 'whether stop makes it one file again: auto or never');
 }
 
 /** The part of a container's config that a template can carry. */
@@ -78,8 +96,8 @@ export function addImageConfigFlags(command: Command): Command {
 
 export function configInput(flags: ConfigFlags, command: string[] | undefined): ConfigInput {
   if (command?.length === 0) throw new LoopboxError('ERR_LOOPBOX_USAGE', 'Cannot use an empty command: nothing follows "--"');
-  const { memory, cpus, pids, hostname, env, workdir, user, label } = flags;
-  return { memory, cpus, pids, hostname, env, workdir, user, label, command };
+  const { memory, cpus, pids, hostname, env, workdir, user, label, attach, settle, hookPre, hookPost, hookTimeout } = flags;
+  return { memory, cpus, pids, hostname, env, workdir, user, label, attach, settle, hookPre, hookPost, hookTimeout, command };
 }
 
 /** Bytes of a `--size`. Throws ERR_LOOPBOX_USAGE for what is no size. */

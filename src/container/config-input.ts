@@ -1,5 +1,5 @@
 import { LoopboxError } from '../errors';
-import type { Config, Limits } from '../image/manifest';
+import type { AttachChoice, Config, Limits, SnapshotHooks } from '../image/manifest';
 import { MiB, parseSize } from '../units';
 
 /** A container's config as users write it: each key as its flag has it. */
@@ -17,13 +17,25 @@ export interface ConfigInput {
   workdir?: string | undefined;
   user?: string | undefined;
   command?: string[] | undefined;
+  /** `auto`, `direct` or `stack`. */
+  attach?: string | undefined;
+  /** `auto` or `never`. */
+  settle?: string | undefined;
+  /** Shell commands, or `none`. */
+  hookPre?: string | undefined;
+  hookPost?: string | undefined;
+  /** Seconds, or `none` for the usual time. */
+  hookTimeout?: string | undefined;
 }
 
-/** A checked change of a config. A limit of null takes the limit away; a variable of null removes it. */
+/** A checked change of a config. A limit or a hook of null takes it away; a variable of null removes it. */
 export interface ConfigChange {
   limits: { [K in keyof Limits]?: Limits[K] | null };
   environment: Record<string, string | null>;
   labels: Record<string, string | null>;
+  hooks?: { [K in keyof SnapshotHooks]?: SnapshotHooks[K] | null };
+  attach?: AttachChoice;
+  settle?: 'auto' | 'never';
   hostname?: string;
   workdir?: string;
   user?: string;
@@ -37,7 +49,7 @@ export function parseConfigInput(input: ConfigInput): ConfigChange {
     if (value === undefined) problems.push(`--${flag} "${text}" is not ${wanted}`);
     return value;
   };
-  const limit = (flag: string, text: string | undefined, wanted: string, parse: (text: string) => number | undefined) => {
+  const orNone = <T>(flag: string, text: string | undefined, wanted: string, parse: (text: string) => T | undefined) => {
     if (text === undefined) return undefined;
     return text === 'none' ? null : check(flag, text, `${wanted} or "none"`, parse(text));
   };
@@ -54,9 +66,9 @@ export function parseConfigInput(input: ConfigInput): ConfigChange {
 
   const change = withoutUndefined({
     limits: withoutUndefined({
-      memoryBytes: limit('memory', input.memory, 'a size of at least 6M', parseMemory),
-      cpus: limit('cpus', input.cpus, 'a number from 0.01 to 4096', parseCpus),
-      pids: limit('pids', input.pids, 'a number from 1 to 4194304', parsePids),
+      memoryBytes: orNone('memory', input.memory, 'a size of at least 6M', parseMemory),
+      cpus: orNone('cpus', input.cpus, 'a number from 0.01 to 4096', parseCpus),
+      pids: orNone('pids', input.pids, 'a number from 1 to 4194304', parsePids),
     }),
     environment: pairs('env', input.env, /^[^=\0\s]+$/),
     labels: pairs('label', input.label, /^[^=\0\s]+$/),
@@ -64,6 +76,15 @@ export function parseConfigInput(input: ConfigInput): ConfigChange {
     workdir: text('workdir', input.workdir, 'an absolute path', /^\/[^\0]*$/),
     user: text('user', input.user, 'USER or UID, with :GROUP or :GID', /^[A-Za-z0-9_][A-Za-z0-9._-]*\$?(:[A-Za-z0-9_][A-Za-z0-9._-]*)?$/),
     command: input.command,
+    attach: text('attach', input.attach, 'auto, direct or stack', /^(auto|direct|stack)$/),
+    settle: text('settle', input.settle, 'auto or never', /^(auto|never)$/),
+    hooks: orUndefined(
+      withoutUndefined({
+        pre: orNone('hook-pre', input.hookPre, 'a command', parseCommand),
+        post: orNone('hook-post', input.hookPost, 'a command', parseCommand),
+        timeoutSeconds: orNone('hook-timeout', input.hookTimeout, 'a number of seconds from 0.1 to 86400', parseTimeout),
+      }),
+    ),
   }) as ConfigChange;
   if (problems.length > 0) throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot use the given config: ${problems.join('; ')}`);
   return change;
@@ -71,13 +92,16 @@ export function parseConfigInput(input: ConfigInput): ConfigChange {
 
 /** The config after a change. Fields of a null value are gone. */
 export function applyConfigChange(config: Config, change: ConfigChange): Config {
-  const { limits: _, environment, labels, ...rest } = change;
+  const { limits: _, environment, labels, hooks, ...rest } = change;
+  const { hooks: hooksBefore, ...before } = config;
+  const hooksAfter = orUndefined(merge(hooksBefore ?? {}, hooks ?? {}));
   return {
-    ...config,
+    ...before,
     ...rest,
     limits: applyLimits(config.limits, change),
     environment: merge(config.environment, environment),
     labels: merge(config.labels, labels),
+    ...(hooksAfter && { hooks: hooksAfter }),
   };
 }
 
@@ -92,6 +116,19 @@ function merge<T extends object>(base: T, change: object): T {
 
 function withoutUndefined(object: object): object {
   return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
+}
+
+function orUndefined<T extends object>(object: T): T | undefined {
+  return Object.keys(object).length > 0 ? object : undefined;
+}
+
+function parseCommand(text: string): string | undefined {
+  return text.trim() !== '' && !text.includes('\0') ? text : undefined;
+}
+
+function parseTimeout(text: string): number | undefined {
+  const seconds = /^\d*\.?\d+$/.test(text) ? Number(text) : Number.NaN;
+  return seconds >= 0.1 && seconds <= 86_400 ? seconds : undefined;
 }
 
 function parsePair(text: string, key: RegExp): [string, string | null] | undefined {

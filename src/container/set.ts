@@ -35,9 +35,9 @@ export async function setConfig(store: Store, argument: string, change: ConfigCh
   const config = applyConfigChange(image.manifest.config, change);
   const keys = changedKeys(change);
   const state = await inspectRun(target.directory);
-  const live = state.running ? keys.filter((key) => limitKeys.includes(key)) : [];
+  const live = state.running ? keys.filter((key) => limitKeys.includes(key) || keysOfSnapshots.includes(key)) : [];
   await using undo = new CleanupStack();
-  if (live.length > 0 && state.running) {
+  if (state.running && keys.some((key) => limitKeys.includes(key))) {
     // What it runs with may differ from its config: `run FILE --memory 64M`.
     const { limits } = state.record;
     await runWith(store, target, state.record, applyLimits(limits, change));
@@ -63,11 +63,15 @@ async function prepareSealed(target: Target, image: ImageFile): Promise<void> {
 
 const limitKeys = ['memory', 'cpus', 'pids'];
 const keyOfLimit = { memoryBytes: 'memory', cpus: 'cpus', pids: 'pids' } as const;
+/** What is looked up when it is wanted, whether the container runs or not. */
+const keysOfSnapshots = ['hook-pre', 'hook-post', 'hook-timeout', 'settle'];
+const keyOfHook = { pre: 'hook-pre', post: 'hook-post', timeoutSeconds: 'hook-timeout' } as const;
 
 function changedKeys(change: ConfigChange): string[] {
-  const { limits, environment, labels, ...rest } = change;
+  const { limits, environment, labels, hooks, ...rest } = change;
   return [
     ...Object.keys(limits).map((key) => keyOfLimit[key as keyof typeof keyOfLimit]),
+    ...Object.keys(hooks ?? {}).map((key) => keyOfHook[key as keyof typeof keyOfHook]),
     ...(Object.keys(environment).length > 0 ? ['env'] : []),
     ...(Object.keys(labels).length > 0 ? ['label'] : []),
     ...Object.keys(rest),
