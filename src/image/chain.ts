@@ -120,8 +120,8 @@ export async function resolveChain(
       const below = await openParent(parent, top, options.write ?? false);
       layers.push(below);
       await verifySeal(below);
-      const running = states.foldOf(place, place.manifest.state);
-      if (running?.role === 'to' && below.kind === 'image') fold = { source: file, image: below, cursor: running.fold.cursor };
+      const { fold: record } = below.manifest ?? {};
+      if (below.kind === 'image' && record?.to === place.manifest.state) fold = { source: file, image: below, cursor: record.cursor };
       file = below;
     }
     return new Chain(layers.reverse(), fold);

@@ -41,13 +41,15 @@ const width = 16;
 export class StateIndex {
   readonly files: readonly IndexedFile[];
   readonly damaged: readonly DamagedFile[];
+  readonly #directories: readonly string[];
   readonly #containersDirectory: string | undefined;
   readonly #byState = new Map<string, IndexedFile[]>();
   readonly #byParent = new Map<string, IndexedFile[]>();
 
-  private constructor(files: IndexedFile[], damaged: DamagedFile[], containersDirectory: string | undefined) {
+  private constructor(directories: string[], files: IndexedFile[], damaged: DamagedFile[], containersDirectory: string | undefined) {
     this.files = files;
     this.damaged = damaged;
+    this.#directories = directories;
     this.#containersDirectory = containersDirectory;
     for (const file of files) {
       const { state, parent } = file.manifest;
@@ -63,8 +65,9 @@ export class StateIndex {
   static async scan(directories: readonly string[], options: ScanOptions = {}): Promise<StateIndex> {
     const files: IndexedFile[] = [];
     const damaged: DamagedFile[] = [];
-    for (const directory of new Set(directories)) {
-      const names = (await listFiles(directory)).filter(options.only ?? (() => true));
+    const distinct = [...new Set(directories)];
+    for (const directory of distinct) {
+      const names = (await regularFiles(directory)).filter(options.only ?? (() => true));
       for (let start = 0; start < names.length; start += width) {
         options.signal?.throwIfAborted();
         for (const found of await Promise.all(names.slice(start, start + width).map((name) => lookAt(directory, name)))) {
@@ -73,17 +76,20 @@ export class StateIndex {
         }
       }
     }
-    return new StateIndex(files, damaged, options.containersDirectory);
+    return new StateIndex(distinct, files, damaged, options.containersDirectory);
   }
 
   /**
-   * The files that hold a state or will hold it once sealed, the best first: sealed, of the container of `near`, in the order of the
-   * directories, a whole image.
+   * The files that hold a state, or will hold it once sealed, the best first: those of the container of `near`; sealed ones; in the order
+   * of the directories. Of those a whole image comes first: a delta of the same state may have been emptied into it.
    */
   providers(state: string, near?: Pick<IndexedFile, 'directory' | 'parsed'>): IndexedFile[] {
-    const rank = (file: IndexedFile) => (file.manifest.sealed ? 0 : 2) + (near && isSameContainer(file, near) ? 0 : 1);
-    const isDelta = ({ manifest }: IndexedFile) => Number(manifest.kind === 'delta');
-    return [...(this.#byState.get(state) ?? [])].sort((a, b) => rank(a) - rank(b) || isDelta(a) - isDelta(b));
+    const rank = (file: IndexedFile) => {
+      const isDelta = Number(file.manifest.kind === 'delta');
+      if (near && isSameContainer(file, near)) return isDelta;
+      return 2 + isDelta + 2 * this.#directories.indexOf(file.directory) + (file.manifest.sealed ? 0 : 2 * this.#directories.length);
+    };
+    return [...(this.#byState.get(state) ?? [])].sort((a, b) => rank(a) - rank(b));
   }
 
   /** The files whose `parent` is this state. */
@@ -143,7 +149,7 @@ function addTo<T>(map: Map<string, T[]>, key: string, value: T): void {
 }
 
 /** The regular files of a directory, hidden ones left out, in order; none where it is missing. */
-export async function listFiles(path: string): Promise<string[]> {
+export async function regularFiles(path: string): Promise<string[]> {
   try {
     const entries = await readdir(path, { withFileTypes: true });
     return entries
