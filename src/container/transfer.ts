@@ -3,11 +3,15 @@ import { type FileHandle, lstat, open } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { explain, explaining, isSystemError, LoopboxError } from '../errors';
-import { copyImage } from '../image/copy-image';
-import { type ImageFile, openImage, placeManifest, rescueImage } from '../image/image-file';
+import type { Chain } from '../image/chain';
+import { copyView } from '../image/copy-view';
+import { openImage, placeManifest, rescueImage } from '../image/image-file';
 import { defaultConfig, type Manifest } from '../image/manifest';
 import { NewFile } from '../image/new-file';
 import { writeImageToStream } from '../image/stream-image';
+import { setReadOnlyFeature } from '../image/superblock';
+import { viewLayers } from '../image/view-pieces';
+import { wholeImage } from '../image/whole-image';
 import type { WorkOptions } from '../progress';
 import { newUuid } from '../uuid';
 import { publishContainer, renewIdentity, requireFreeName } from './create';
@@ -15,9 +19,8 @@ import { claimImage, takeAttachmentLock } from './disk';
 import { takeVerbLock } from './locks';
 import { checkContainerName } from './names';
 import { copyToNewImage } from './new-image';
-import { requireStopped } from './start';
+import { openView, type View } from './open-chain';
 import type { Store } from './store';
-import { openTarget, resolveTarget } from './target';
 
 export interface ExportOptions extends WorkOptions {
   /** Replaces a file that is there; without it that is ERR_LOOPBOX_EXISTS. */
@@ -25,8 +28,8 @@ export interface ExportOptions extends WorkOptions {
 }
 
 /**
- * Copies a stopped container into one sparse file that is a container by itself, with ids of its own, or writes the same bytes
- * to a stream. The file is there whole or not at all.
+ * Copies a stopped container or a snapshot, with all that it stands on, into one sparse file that is a container by itself, with ids of its own, or
+ * writes the same bytes to a stream. The file is there whole or not at all.
  */
 export async function exportContainer(
   store: Store,
@@ -34,33 +37,35 @@ export async function exportContainer(
   destination: string | Writable,
   options: ExportOptions = {},
 ): Promise<{ path?: string; sizeBytes: number }> {
-  const target = resolveTarget(store, argument);
-  await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
-  await requireStopped(store, target, 'export');
-  await using image = await openTarget(target);
-  await claimImage(image, 'shared');
-  if (!image.manifest) {
-    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot export "${target.label}": it has no manifest`, {
-      hint: `loopbox import ${image.path}`,
-    });
-  }
-  const manifest: Manifest = { ...image.manifest, container: newUuid(), state: newUuid() };
+  await using view = await openView(store, argument, 'export', options.signal);
+  const { sizeBytes } = view.chain;
+  const manifest = manifestOfExport(view);
   if (typeof destination !== 'string') {
-    await writeImageToStream([image], manifest, destination, options);
-    return { sizeBytes: image.sizeBytes };
+    await writeImageToStream(viewLayers(view.chain), manifest, destination, options);
+    return { sizeBytes };
   }
   const path = resolve(destination);
-  await exportToFile(image, manifest, path, options);
-  return { path, sizeBytes: image.sizeBytes };
+  await exportToFile(view.chain, manifest, path, options);
+  return { path, sizeBytes };
 }
 
-async function exportToFile(image: ImageFile, manifest: Manifest, path: string, options: ExportOptions): Promise<void> {
+/** The manifest of a state as a whole image of its own: nothing of where it lay, nor of its past. */
+function manifestOfExport({ label, chain }: View): Manifest {
+  const { manifest, path } = chain.top;
+  if (!manifest) {
+    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot export "${label}": it has no manifest`, { hint: `loopbox import ${path}` });
+  }
+  return { ...wholeImage(manifest), container: newUuid(), state: newUuid() };
+}
+
+async function exportToFile(chain: Chain, manifest: Manifest, path: string, options: ExportOptions): Promise<void> {
   try {
     await requireReplaceable(path, options.force ?? false);
     await using _replaced = await holdReplaced(path);
     await using file = await NewFile.create(dirname(path));
-    await copyImage(image.fd, file.fd, image.sizeBytes, options);
-    await placeManifest(file.fd, image.sizeBytes, manifest);
+    await copyView(viewLayers(chain), file.fd, options);
+    await setReadOnlyFeature(file.fd, false);
+    await placeManifest(file.fd, chain.sizeBytes, manifest);
     await (options.force ? file.replace(path) : file.publish(path));
   } catch (error) {
     if (isSystemError(error, 'EOPNOTSUPP')) throw noUnnamedFiles(path, error);

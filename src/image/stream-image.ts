@@ -4,6 +4,7 @@ import { MiB } from '../units';
 import { readAt } from './file-io';
 import type { Manifest } from './manifest';
 import { encodeSlots, slotsLength } from './manifest-slots';
+import { parseSuperblock, superblockLength, superblockOffset, withReadOnlyFeature } from './superblock';
 import { type ViewLayer, viewPieces } from './view-pieces';
 
 const chunkLength = MiB;
@@ -11,7 +12,7 @@ const zeroes = Buffer.alloc(chunkLength);
 
 /**
  * Writes the disk of a chain, bottom first, zeroes for holes, and `manifest` behind it: the bytes of the image that a copy would be. Leaves the stream
- * open. Rejects with the stream's own error (EPIPE where the reader has gone).
+ * open. ext4's `read-only` feature is left out. Rejects with the stream's own error (EPIPE where the reader has gone).
  */
 export async function writeImageToStream(
   layers: readonly ViewLayer[],
@@ -21,10 +22,20 @@ export async function writeImageToStream(
 ): Promise<void> {
   // Each error is that of a write, and comes as an event too, maybe later.
   stream.on('error', () => {});
-  for await (const chunk of imageChunks(layers, encodeSlots({ ...manifest, sizeBytes: layers.at(-1)?.sizeBytes ?? 0 }), options)) {
+  const slots = encodeSlots({ ...manifest, sizeBytes: layers.at(-1)?.sizeBytes ?? 0 });
+  let isFirst = true;
+  for await (const chunk of imageChunks(layers, slots, options)) {
     options.signal?.throwIfAborted();
-    await write(stream, chunk, options.signal);
+    await write(stream, isFirst ? writable(chunk) : chunk, options.signal);
+    isFirst = false;
   }
+}
+
+/** The beginning of a disk without ext4's `read-only` feature, which only a sealed file has. */
+function writable(head: Buffer): Buffer {
+  return parseSuperblock(head.subarray(superblockOffset, superblockOffset + superblockLength))?.readOnly
+    ? withReadOnlyFeature(head, false)
+    : head;
 }
 
 /** One write; `pipeline` would wait for ever where an abort finds the reader asleep and the stream is to stay open. */

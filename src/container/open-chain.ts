@@ -1,0 +1,72 @@
+import { dirname } from 'node:path';
+import { CleanupStack } from '../cleanup';
+import { type Chain, resolveChain } from '../image/chain';
+import { openLayer } from '../image/layer-file';
+import { StateIndex } from '../image/state-index';
+import { claimImage } from './disk';
+import { findSnapshot } from './snapshot-files';
+import { parseSnapshotArgument } from './snapshot-names';
+import { requireStopped } from './start';
+import type { Store } from './store';
+import { resolveTarget } from './target';
+import { lockTarget, workOn } from './work';
+
+/** A file that is the last of a chain, and what messages call it. */
+export interface ChainPlace {
+  path: string;
+  label: string;
+}
+
+/** Opens a file with all that it stands on: what lies beside it first, then the store. Nothing is locked. Errors as of `openLayer` and `resolveChain`. */
+export async function openChain(
+  store: Store,
+  { path, label }: ChainPlace,
+  options: { write?: boolean; signal?: AbortSignal | undefined } = {},
+): Promise<Chain> {
+  const { containersDirectory, templatesDirectory } = store;
+  const directories = [dirname(path), containersDirectory, templatesDirectory];
+  const write = options.write ?? false;
+  return resolveChain(
+    await openLayer(path, { label, write }),
+    () => StateIndex.scan(directories, { containersDirectory, signal: options.signal }),
+    { write },
+  );
+}
+
+/** A state that is open to be read, and that nobody changes while it is. */
+export interface View extends AsyncDisposable {
+  label: string;
+  chain: Chain;
+}
+
+/**
+ * Opens a state to read all of it: a snapshot (`NAME@SNAP`), or the present of a stopped container or FILE, whose verb lock is held as
+ * long as it is open. Each file gets a shared attachment lock. Throws ERR_LOOPBOX_WRONG_STATE for the present of a container that runs.
+ */
+export async function openView(store: Store, argument: string, verb: string, signal?: AbortSignal): Promise<View> {
+  const { container, snapshot } = parseSnapshotArgument(argument);
+  if (snapshot === undefined) return openPresent(store, container, verb, signal);
+  // Only until all is open: names may change then, but nothing is taken from a file that others have open.
+  await using work = await workOn(store, container, verb, signal);
+  const chain = await openClaimed(store, { path: findSnapshot(work.files, container, snapshot).path, label: argument }, signal);
+  return { label: argument, chain, [Symbol.asyncDispose]: () => chain.close() };
+}
+
+async function openPresent(store: Store, argument: string, verb: string, signal: AbortSignal | undefined): Promise<View> {
+  const target = resolveTarget(store, argument);
+  await using cleanup = new CleanupStack();
+  const lock = cleanup.use(await lockTarget(store, target, signal));
+  await requireStopped(store, target, verb);
+  const chain = await openClaimed(store, target, signal);
+  cleanup.disarm();
+  const close = () => chain.close().finally(() => lock.close());
+  return { label: target.label, chain, [Symbol.asyncDispose]: close };
+}
+
+async function openClaimed(store: Store, place: ChainPlace, signal: AbortSignal | undefined): Promise<Chain> {
+  await using cleanup = new CleanupStack();
+  const chain = cleanup.use(await openChain(store, place, { signal }));
+  for (const layer of chain.layers) await claimImage(layer, 'shared');
+  cleanup.disarm();
+  return chain;
+}
