@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "layer.h"
+#include "live-state.h"
 
 /** What a server is started with. Descriptors are inherited. */
 struct ServerOptions {

@@ -115,6 +115,8 @@ void KillContainer(const WatchOptions& options, const Fd& init) {
 int Watch(const std::vector<std::string>& arguments) {
   prctl(PR_SET_NAME, "loopbox-watch");
   const WatchOptions options = ParseWatchOptions(arguments);
+  // A lock that the caller left open would be held for as long as the container runs.
+  close_range(3, ~0U, 0);
   const Fd keeper = OpenProcess(options.keeper);
   const Fd init = OpenProcess(options.init);
   AwaitEither(keeper, init);

@@ -16,11 +16,16 @@ import { type Hierarchy, readHierarchies } from './cgroup-hierarchies';
 
 export { cgroupVersion } from './cgroup-hierarchies';
 
-/** Where the container itself lives, and where its monitor does, apart so that the one's limits never touch the other. */
-export type Part = 'container' | 'monitor';
+/**
+ * Where the container itself lives, its monitor, and the storage server that its disk hangs on, apart so that the limits and the freezer of
+ * the first never touch the others.
+ */
+export type Part = 'container' | 'monitor' | 'server';
 
 const pauseMs = 5;
 const patienceMs = 5000;
+/** A storage server ends by itself behind the last user of its disk, once all is written. */
+const serverPatienceMs = 60_000;
 
 /**
  * A container's cgroups in every hierarchy, `name=systemd` and the version 2 tree included: nothing of a container may stay in its
@@ -35,14 +40,24 @@ export class ContainerCgroups {
     this.hierarchies = hierarchies;
   }
 
-  /** Makes the monitor's cgroups. The container's own are the OCI runtime's to make. */
-  create(): void {
-    for (const hierarchy of this.hierarchies) makeCgroup(hierarchy, join(this.parent, 'monitor'));
+  /** Makes the cgroups of a part. The container's own are the OCI runtime's to make. */
+  create(part: Exclude<Part, 'container'> = 'monitor'): void {
+    for (const hierarchy of this.hierarchies) makeCgroup(hierarchy, join(this.parent, part));
   }
 
   /** Moves a process with one thread, and whatever it forks from then on, to the monitor's cgroups. */
   moveToMonitor(pid: number): void {
-    for (const hierarchy of this.hierarchies) moveProcess(this.#path(hierarchy, 'monitor'), pid);
+    this.#move('monitor', pid);
+  }
+
+  /** The same with the storage server's, which are made where they are missing. */
+  moveToServer(pid: number): void {
+    this.create('server');
+    this.#move('server', pid);
+  }
+
+  #move(part: Part, pid: number): void {
+    for (const hierarchy of this.hierarchies) moveProcess(this.#path(hierarchy, part), pid);
   }
 
   isInMonitor(pid: number): boolean {
@@ -84,7 +99,9 @@ export class ContainerCgroups {
       const monitor = this.#path(hierarchy, 'monitor');
       // The monitor's exit command runs in the monitor's cgroup.
       if (readProcesses(monitor).includes(process.pid)) moveProcess(hierarchy.mountPoint, process.pid);
-      for (const part of ['container', 'monitor'] as const) await removeTree(this.#path(hierarchy, part));
+      for (const part of ['container', 'monitor', 'server'] as const) {
+        await removeTree(this.#path(hierarchy, part), part === 'server' ? serverPatienceMs : patienceMs);
+      }
       // Also where the container has none of its own: who was about to make them may have been killed.
       for (let path = this.parent; path !== '.'; path = dirname(path)) {
         if (!removeEmpty(join(hierarchy.mountPoint, path))) break;
@@ -97,10 +114,10 @@ export class ContainerCgroups {
   }
 }
 
-async function removeTree(cgroup: string): Promise<void> {
-  for (const child of listDirectories(cgroup)) await removeTree(join(cgroup, child));
+async function removeTree(cgroup: string, waitMs: number): Promise<void> {
+  for (const child of listDirectories(cgroup)) await removeTree(join(cgroup, child), waitMs);
   // A process that has just ended may still count for a moment.
-  for (const deadline = Date.now() + patienceMs; !removeEmpty(cgroup); await sleep(pauseMs)) {
+  for (const deadline = Date.now() + waitMs; !removeEmpty(cgroup); await sleep(pauseMs)) {
     if (Date.now() > deadline) throw stillInUse(cgroup, 'processes are still in it');
   }
 }

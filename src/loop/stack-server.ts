@@ -1,0 +1,217 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants, open, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import type { Duplex } from 'node:stream';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { Descriptor } from '../descriptor';
+import { explain, LoopboxError } from '../errors';
+import { packageDirectory } from '../package';
+import { programEnvironment } from '../process';
+import type { Warn } from '../progress';
+import { attachLoop, type LoopDevice } from './attach-loop';
+
+/** One file of a chain, by its geometry. The server keeps the open file description, and with it its attachment lock. */
+export interface ServedLayer {
+  kind: 'image' | 'delta';
+  fd: number;
+  sizeBytes: number;
+  /** 0 for an image. */
+  mapOffset: number;
+  dataOffset: number;
+}
+
+export interface StackServerOptions {
+  /** What losetup shows, and what messages call it. */
+  label: string;
+  /** Where the control socket is made; the directory is there. */
+  controlPath: string;
+  logPath: string;
+  /** Bottom first; the last is the top, open for reading, writing and direct I/O. */
+  layers: ServedLayer[];
+  sizeBytes: number;
+  /** A guard loop device (`attachGuard`), which the server holds from then on, too. */
+  guardFd?: number | undefined;
+  /** Called with the server's process before it has done anything, to take it out of the caller's cgroup. */
+  moveToCgroup: (pid: number) => void;
+  warn: Warn;
+  /** How long the server looks out for the next request before it sleeps; 50 unless told, 0 never. */
+  spinMicroseconds?: number | undefined;
+}
+
+/** A chain that is attached as one flat loop device. All of it ends by itself with the device's last close. */
+export interface StackServer {
+  loop: LoopDevice;
+  /** The keeper: the process that lives exactly as long as the attachment. */
+  pid: number;
+  /** Its start time, in clock ticks since boot. */
+  pidStart: number;
+}
+
+const openFile = promisify(open);
+
+/** Longer names are cut by the kernel's loop device; a file system's name can't have a slash. */
+function fileName(label: string): string {
+  const name = label.replaceAll('/', '_');
+  return name.length > 60 ? `…${name.slice(-59)}` : name;
+}
+
+/**
+ * Starts a storage server on a chain and attaches it: a process of its own session, with no descriptor of ours but those it is given.
+ * After a failure nothing is left of it; its last words are in the error.
+ */
+export async function startStackServer(options: StackServerOptions): Promise<StackServer> {
+  const server = new StartingServer(options);
+  try {
+    options.moveToCgroup(server.pid);
+    const { root, pidStart } = await server.begin();
+    await using file = new Descriptor(await openFile(`/proc/${server.pid}/fd/${root}/${fileName(options.label)}`, fileFlags));
+    const loop = await Promise.race([server.failed, attachServed(file.fd, options)]);
+    server.finish();
+    return { loop, pid: server.pid, pidStart };
+  } catch (error) {
+    await server.kill();
+    throw explain(error, `attach "${options.label}"`);
+  }
+}
+
+const fileFlags = constants.O_RDWR | constants.O_DIRECT;
+
+/** Without the first every reply wakes ksoftirqd; the second is what one request of the server carries. */
+const queueSettings = [
+  ['rq_affinity', '2'],
+  ['max_sectors_kb', '1024'],
+] as const;
+
+async function attachServed(fd: number, { label, sizeBytes, warn }: StackServerOptions): Promise<LoopDevice> {
+  const loop = await attachLoop({
+    fd,
+    name: label,
+    sizeLimitBytes: sizeBytes,
+    blockSize: 4096,
+    readOnly: false,
+    directIo: true,
+    warn,
+  });
+  try {
+    // The kernel keeps both for the next use of this number. To change the second stops the queue for 15 ms.
+    for (const [name, value] of queueSettings) {
+      const path = `/sys/block/loop${loop.index}/queue/${name}`;
+      if (readFileSync(path, 'utf8').trim() !== value) writeFileSync(path, value);
+    }
+    return loop;
+  } catch (error) {
+    await loop.close();
+    throw error;
+  }
+}
+
+/**
+ * Attaches an idle read-only loop device to an image that a storage server is going to serve, on the very same open file description:
+ * util-linux then refuses a `mount -o loop` of the file, which would destroy it. Close it once the server has it.
+ */
+export function attachGuard(image: { fd: number; label: string; sizeBytes: number }): Promise<LoopDevice> {
+  return attachLoop({
+    fd: image.fd,
+    name: image.label,
+    sizeLimitBytes: image.sizeBytes,
+    blockSize: 4096,
+    readOnly: true,
+    directIo: true,
+    warn: () => {},
+  });
+}
+
+/** A server between its spawn and the moment from which it lives by itself. */
+class StartingServer {
+  readonly pid: number;
+  /** Rejects where the server ends too early. */
+  readonly failed: Promise<never>;
+  readonly #child: ChildProcess;
+  readonly #controlPath: string;
+  #words = '';
+  #onWords = () => {};
+
+  constructor(options: StackServerOptions) {
+    this.#controlPath = options.controlPath;
+    this.#child = spawn(join(packageDirectory, 'build/loopbox-server'), serverArguments(options), {
+      detached: true,
+      cwd: '/',
+      env: { PATH: programEnvironment().PATH },
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe', ...inherited(options)],
+    });
+    this.failed = this.#watch();
+    this.failed.catch(() => {});
+    this.pid = this.#child.pid ?? 0;
+  }
+
+  #watch(): Promise<never> {
+    for (const stream of this.#child.stdio.slice(3)) stream?.on('error', () => {});
+    (this.#child.stdio[4] as Duplex | null)?.setEncoding('utf8').on('data', (text: string) => {
+      this.#words += text;
+      this.#onWords();
+    });
+    return new Promise((_, reject) => {
+      this.#child.once('error', (error) => reject(explain(error, `run "${this.#child.spawnfile}"`)));
+      // Not 'exit': what it said before comes first.
+      this.#child.once('close', () => reject(ended(this.#words)));
+    });
+  }
+
+  /** Lets it begin; returns its descriptor of the file system's root, and its start time. */
+  async begin(): Promise<{ root: number; pidStart: number }> {
+    this.#pipe.write('\0');
+    const said = new Promise<void>((resolve) => {
+      this.#onWords = () => this.#words.includes('\n') && resolve();
+    });
+    await Promise.race([said, this.failed]);
+    const [, root, pidStart] = /^ready (\d+) (\d+)\n/.exec(this.#words) ?? [];
+    if (root === undefined) throw ended(this.#words);
+    return { root: Number(root), pidStart: Number(pidStart) };
+  }
+
+  /** From here on the loop device alone keeps it. */
+  finish(): void {
+    this.#pipe.end('\0');
+    this.#child.removeAllListeners();
+    this.#child.unref();
+    for (const stream of this.#child.stdio.slice(3)) (stream as Duplex | null)?.once('finish', () => stream?.destroy());
+    (this.#child.stdio[4] as Duplex).destroy();
+  }
+
+  async kill(): Promise<void> {
+    const gone = this.failed.catch(() => {});
+    this.#child.kill('SIGKILL');
+    await gone;
+    for (const stream of this.#child.stdio.slice(3)) stream?.destroy();
+    rmSync(this.#controlPath, { force: true });
+  }
+
+  get #pipe(): Duplex {
+    return this.#child.stdio[3] as Duplex;
+  }
+}
+
+/** `error TEXT`, as the server says it before it ends. */
+function ended(words: string): LoopboxError {
+  const reason = /^error (.*)$/m.exec(words)?.[1];
+  return new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot start the storage server: ${reason ?? 'it ended too early'}`);
+}
+
+/** The server's descriptors from 5 on: the layers, then the guard. */
+function inherited({ layers, guardFd }: StackServerOptions): number[] {
+  return [...layers.map(({ fd }) => fd), ...(guardFd === undefined ? [] : [guardFd])];
+}
+
+function serverArguments(options: StackServerOptions): string[] {
+  const { layers } = options;
+  return [
+    ['--name', fileName(options.label), '--size', String(options.sizeBytes)],
+    ['--control', options.controlPath, '--log', options.logPath],
+    ['--spin', String(options.spinMicroseconds ?? 50)],
+    options.guardFd === undefined ? [] : ['--guard', String(5 + layers.length)],
+    layers.flatMap(({ kind, sizeBytes, mapOffset, dataOffset }, index) => [
+      '--layer',
+      [kind, 5 + index, sizeBytes, mapOffset, dataOffset].join(':'),
+    ]),
+  ].flat();
+}

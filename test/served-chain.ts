@@ -1,0 +1,147 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open, readFile, readdir, readlink, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { LoopDevice } from '../src/loop/attach-loop';
+import { StackControl } from '../src/loop/stack-control';
+import { type ServedLayer, type StackServer, type StackServerOptions, startStackServer } from '../src/loop/stack-server';
+import { KiB, MiB } from '../src/units';
+import { shell } from './execute';
+import { cleanUp, temporaryDirectory } from './temporary';
+
+const blocksPerMapByte = 8;
+
+/** Where a delta of this size has its map and its data. */
+function deltaGeometry(sizeBytes: number): { mapOffset: number; dataOffset: number } {
+  const room = Math.ceil((8 * sizeBytes) / (4 * KiB) / blocksPerMapByte / (4 * KiB)) * 4 * KiB;
+  return { mapOffset: MiB, dataOffset: Math.ceil((MiB + room) / MiB) * MiB };
+}
+
+/** A chain of files without manifests, for the storage server alone: an image with an empty ext4 file system, and empty deltas on it. */
+export class ServedChain {
+  private constructor(
+    readonly directory: string,
+    readonly sizeBytes: number,
+    readonly paths: string[],
+  ) {}
+
+  static async create({ sizeBytes = 64 * MiB, deltas = 1 } = {}): Promise<ServedChain> {
+    const directory = await temporaryDirectory();
+    const chain = new ServedChain(directory, sizeBytes, [join(directory, 'base.img')]);
+    await writeFile(chain.imagePath, '');
+    await truncate(chain.imagePath, sizeBytes);
+    await shell('mke2fs', '-q', '-F', '-t', 'ext4', '-b', '4096', '-E', 'discard,lazy_itable_init=0', chain.imagePath);
+    for (let i = 0; i < deltas; i++) chain.paths.push(await chain.makeDelta(`top-${i}.delta`));
+    return chain;
+  }
+
+  get imagePath(): string {
+    return join(this.directory, 'base.img');
+  }
+
+  get controlPath(): string {
+    return join(this.directory, 'control');
+  }
+
+  get logPath(): string {
+    return join(this.directory, 'log');
+  }
+
+  /** A delta with nothing in it. */
+  async makeDelta(name: string): Promise<string> {
+    const path = join(this.directory, name);
+    await writeFile(path, '');
+    await truncate(path, deltaGeometry(this.sizeBytes).dataOffset + this.sizeBytes);
+    return path;
+  }
+
+  geometry() {
+    return deltaGeometry(this.sizeBytes);
+  }
+
+  /** Opens the files as a start does: the top for direct I/O. */
+  async open(): Promise<{ layers: ServedLayer[]; close: () => Promise<void> }> {
+    const files: FileHandle[] = [];
+    for (const path of this.paths) {
+      const isTop = path === this.paths.at(-1);
+      files.push(await open(path, isTop ? constants.O_RDWR | constants.O_DIRECT : constants.O_RDONLY));
+    }
+    const layers = files.map(({ fd }, index): ServedLayer => {
+      const geometry = index === 0 ? { mapOffset: 0, dataOffset: 0 } : this.geometry();
+      return { kind: index === 0 ? 'image' : 'delta', fd, sizeBytes: this.sizeBytes, ...geometry };
+    });
+    return {
+      layers,
+      close: async () => {
+        for (const file of files) await file.close();
+      },
+    };
+  }
+
+  /** Serves and attaches it. What a test leaves attached is detached at its end. */
+  async serve(options: Partial<StackServerOptions> = {}): Promise<StackServer> {
+    const files = await this.open();
+    try {
+      const server = await startStackServer({
+        label: 'served',
+        controlPath: this.controlPath,
+        logPath: this.logPath,
+        layers: files.layers,
+        sizeBytes: this.sizeBytes,
+        moveToCgroup: () => {},
+        warn: (message) => {
+          throw new Error(message);
+        },
+        ...options,
+      });
+      cleanUp(() => endServer(server));
+      return server;
+    } finally {
+      await files.close();
+    }
+  }
+
+  control(): StackControl {
+    return new StackControl(this.controlPath, 'served');
+  }
+
+  log(): Promise<string> {
+    return readFile(this.logPath, 'utf8');
+  }
+}
+
+async function endServer({ loop, pid, pidStart }: StackServer): Promise<void> {
+  await loop.close();
+  if (await hasEndedWithin({ pid, start: pidStart }, 5000)) return;
+  process.kill(pid, 'SIGKILL');
+  throw new Error(`The storage server ${pid} did not end`);
+}
+
+/** Whether the process ends, at the latest after so long. */
+export async function hasEndedWithin(identity: { pid: number; start: number }, waitMs: number): Promise<boolean> {
+  const { isAlive } = await import('../src/runtime/processes');
+  for (const deadline = Date.now() + waitMs; isAlive(identity); await new Promise((resolve) => setTimeout(resolve, 10))) {
+    if (Date.now() > deadline) return false;
+  }
+  return true;
+}
+
+/** Every process that has this file open, by number. */
+export async function holdersOf(path: string): Promise<number[]> {
+  const holders: number[] = [];
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const names = await readdir(`/proc/${pid}/fd`).catch(() => []);
+    const targets = await Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => '')));
+    if (targets.includes(path)) holders.push(Number(pid));
+  }
+  return holders;
+}
+
+/** Mounts the device where others can see it; returns the directory. */
+export async function mountServed(loop: LoopDevice): Promise<string> {
+  const directory = await temporaryDirectory();
+  await shell('mount', loop.path, directory);
+  cleanUp(async () => {
+    await shell('sh', '-c', 'while umount "$0" 2>/dev/null; do :; done; true', directory);
+  });
+  return directory;
+}
