@@ -60,6 +60,32 @@ export interface Native {
    */
   copyRanges(source: number, destination: number, shift: number, ranges: Float64Array, share: boolean): Promise<number>;
 
+  // stack.cc: merges of a chain's files (native/stack/merge.h), which nobody else may write to meanwhile
+
+  /**
+   * A batch of an absorb: copies what `source` owns and the delta `destination` lacks, makes it durable, then sets the bits in its map
+   * and makes them durable. Holes stay holes. `nextBlock` is where the next batch begins, null when all is done. A batch that
+   * failed is done again from the same block.
+   */
+  stackCopyMissing(batch: { source: StackLayer; destination: StackLayer } & BatchLimits): Promise<MergeBatch>;
+  /**
+   * A batch of a fold: where there is a `keep`, the blocks of `image` that `source` owns and `keep` lacks go there first, as by
+   * `stackCopyMissing`; then what `source` owns goes into `image`, durably. Beyond its V a layer owns all, as zeroes.
+   */
+  stackFoldBatch(batch: { image: StackLayer; source: StackLayer; keep?: StackLayer | undefined } & BatchLimits): Promise<MergeBatch>;
+  /** How many blocks a layer owns. */
+  stackCountOwned(layer: StackLayer): Promise<number>;
+  /**
+   * F_SETLEASE: a write lease on the open file description, which nobody else may have the file open for, by whatever name. False where
+   * somebody has. Who opens the file later waits until the lease is dropped, 45 s at most, or is refused (O_NONBLOCK).
+   */
+  tryWriteLease(fd: number): boolean;
+  dropLease(fd: number): void;
+  /** Whether the write lease is there and nobody waits for its end. */
+  hasWriteLease(fd: number): boolean;
+  /** FS_IOC_FSSETXATTR: the host allocates the file's blocks in such steps. For an empty file; false where the host knows no such hint. */
+  setExtentSizeHint(fd: number, bytes: number): Promise<boolean>;
+
   // tree.cc: openat2(2) with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS below a directory descriptor
 
   /** Opens with O_NONBLOCK unless O_PATH is given: a fifo in the image must not hold a thread. */
@@ -103,6 +129,28 @@ export interface Native {
   openPidfd(pid: number): number;
   /** pidfd_send_signal. */
   signalPidfd(pidfd: number, signal: number): void;
+}
+
+/** A file of a chain, as merges see it: an `ImageFile` or a `DeltaFile`, or what a server has open. */
+export interface StackLayer {
+  readonly kind: 'image' | 'delta';
+  readonly fd: number;
+  readonly sizeBytes: number;
+  /** Of a delta. */
+  readonly mapOffset?: number;
+  readonly dataOffset?: number;
+}
+
+export interface BatchLimits {
+  fromBlock: number;
+  /** About how much is moved at most; a hole counts as a block. */
+  maxBytes: number;
+}
+
+export interface MergeBatch {
+  nextBlock: number | null;
+  /** Data that was moved. */
+  copiedBytes: number;
 }
 
 /** One archive entry, ready to be made. Times are nanoseconds since the epoch. */

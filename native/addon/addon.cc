@@ -10,6 +10,7 @@ void InitFiles(Napi::Env env, Napi::Object exports);
 void InitLoop(Napi::Env env, Napi::Object exports);
 void InitMounts(Napi::Env env, Napi::Object exports);
 void InitProcesses(Napi::Env env, Napi::Object exports);
+void InitStack(Napi::Env env, Napi::Object exports);
 void InitTree(Napi::Env env, Napi::Object exports);
 void InitViews(Napi::Env env, Napi::Object exports);
 
@@ -36,6 +37,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitLoop(env, exports);
   InitMounts(env, exports);
   InitProcesses(env, exports);
+  InitStack(env, exports);
   InitTree(env, exports);
   InitViews(env, exports);
   return exports;
