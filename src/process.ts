@@ -20,6 +20,7 @@ const packages: Record<string, string> = {
   mke2fs: 'e2fsprogs',
   debugfs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
+  mount: 'mount',
   resize2fs: 'e2fsprogs',
   tune2fs: 'e2fsprogs',
   runc: 'runc',

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { parseConfigInput } from '../container/config-input';
 import { type Created, createContainer } from '../container/create';
 import { formatSize } from '../units';
@@ -9,6 +9,8 @@ interface CreateFlags extends ConfigFlags {
   template: string;
   size?: string;
   start?: boolean;
+  linked?: boolean;
+  full?: boolean;
 }
 
 export function register(program: Command, context: Context): void {
@@ -18,6 +20,8 @@ export function register(program: Command, context: Context): void {
         .usage('[options] <name> [-- CMD…]')
         .requiredOption('--template <name[:version]>', 'its template, as `loopbox template ls -q` prints it')
         .option('--size <size>', "size of its disk; the template's unless told")
+        .option('--linked', "share the template's file, which then has to stay")
+        .addOption(new Option('--full', 'copy the template, which it then does not need').conflicts('linked'))
         .option('--start', 'start it, too'),
     ),
   ).action(action(context, runCreate, printCreated));
@@ -28,6 +32,7 @@ async function runCreate([name = '']: string[], flags: CreateFlags, context: Con
     ...context.work,
     template: flags.template,
     sizeBytes: parseSizeFlag(flags.size),
+    linked: flags.linked,
     change: parseConfigInput(configInput(flags, context.command)),
   });
   if (flags.start) {
@@ -44,6 +49,6 @@ async function runCreate([name = '']: string[], flags: CreateFlags, context: Con
 
 function printCreated(created: Created & { template: string }, context: Context): void {
   if (context.global.quiet) return context.print(created.name);
-  const how = created.how === 'reflink' ? 'sharing blocks with' : 'copied from';
+  const how = { reflink: 'sharing blocks with', copy: 'copied from', linked: 'linked to' }[created.how];
   context.print(`${created.name}: ${formatSize(created.sizeBytes)}, ${how} ${created.template}`);
 }

@@ -1,12 +1,15 @@
 import { existsSync } from 'node:fs';
 import { explaining, LoopboxError } from '../errors';
+import { Chain } from '../image/chain';
 import { type ImageFile, openImage, placeManifest } from '../image/image-file';
+import { imageSize } from '../image/make-filesystem';
 import type { Config, Manifest } from '../image/manifest';
 import { giveNewIdentity } from '../mount/identity';
 import type { WorkOptions } from '../progress';
 import { newUuid } from '../uuid';
 import { applyConfigChange, type ConfigChange } from './config-input';
 import { claimImage, fillDisk } from './disk';
+import { publishLinked } from './linked';
 import { takeVerbLock } from './locks';
 import { checkContainerName, checkTemplateName } from './names';
 import { copyToNewImage, type ImageCopy } from './new-image';
@@ -19,18 +22,20 @@ export interface CreateOptions extends WorkOptions {
   change: ConfigChange;
   /** Bytes, rounded up to 128 MiB; the template's size unless told. */
   sizeBytes?: number | undefined;
+  /** A delta on the template, which then has to stay, in place of a copy. */
+  linked?: boolean | undefined;
 }
 
 export interface Created {
   name: string;
   path: string;
   sizeBytes: number;
-  /** Whether the host shares the template's blocks, or they were copied. */
-  how: 'reflink' | 'copy';
+  /** Whether the host shares the template's blocks, they were copied, or it stands on the template's file. */
+  how: 'reflink' | 'copy' | 'linked';
 }
 
 /**
- * Creates a container from a template: a reflink of it where the host can, else a sparse copy, with an identity of its own.
+ * Creates a container from a template: a reflink of it where the host can, else a sparse copy, or a delta on it, with an identity of its own.
  * It is there whole or not at all. Throws ERR_LOOPBOX_EXISTS for a name that is taken, ERR_LOOPBOX_NOT_FOUND for an unknown template.
  */
 export function createContainer(store: Store, name: string, options: CreateOptions): Promise<Created> {
@@ -44,18 +49,36 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   await using _lock = await takeVerbLock(store.verbLockPath(name), name, options.signal);
   await requireFreeName(store, name);
   await using template = await openTemplate(store, options.template);
+  const config = applyConfigChange(template.manifest.config, options.change);
+  const origin = { name: options.template, state: template.manifest.state };
+  if (options.linked) return createLinked(store, name, template, { config, template: origin }, options.sizeBytes);
   await using copy = await copyToNewImage(template, store.containersDirectory, {
     ...options,
     label: name,
     check: false,
   });
 
-  const config = applyConfigChange(template.manifest.config, options.change);
   await renewIdentity(copy, name, config);
   options.signal?.throwIfAborted();
-  const origin = { name: options.template, state: template.manifest.state };
   const path = await publishContainer(store, name, copy, { config, template: origin });
   return { name, path, sizeBytes: copy.sizeBytes, how: copy.how };
+}
+
+async function createLinked(
+  store: Store,
+  name: string,
+  template: ImageFile & { manifest: Manifest },
+  content: Pick<Manifest, 'config' | 'template'>,
+  wanted: number | undefined,
+): Promise<Created> {
+  const { sizeBytes } = template;
+  if (wanted !== undefined && imageSize(wanted) !== sizeBytes) {
+    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot create "${name}": a linked container has the size of its template`, {
+      hint: '--full, or no --size',
+    });
+  }
+  const path = await publishLinked(store, name, new Chain([template], undefined), content);
+  return { name, path, sizeBytes, how: 'linked' };
 }
 
 /** Makes a finished disk the container NAME, with ids of its own, and returns its path. */
@@ -83,7 +106,9 @@ export async function renewIdentity(
 
 /** Throws ERR_LOOPBOX_EXISTS before long work; the publishing at its end refuses a name taken meanwhile all the same. */
 export async function requireFreeName(store: Store, name: string): Promise<void> {
-  if (!existsSync(store.containerPath(name))) return forgetFormer(store, namedTarget(store, name));
+  const files = store.fileNamesOf(name);
+  if (files.length === 0) return forgetFormer(store, namedTarget(store, name));
+  if (!existsSync(store.containerPath(name))) throw restIsThere(name, files);
   throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot create "${name}": a container of this name exists`, {
     hint: `choose another name, or: loopbox rm ${name}`,
   });
@@ -108,4 +133,10 @@ export async function openTemplate(store: Store, name: string): Promise<ImageFil
     await image.close();
     throw error;
   }
+}
+
+function restIsThere(name: string, files: string[]): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot create "${name}": files of a former container are there: ${files.join(', ')}`, {
+    hint: `choose another name, or: loopbox rm --snapshots ${name}`,
+  });
 }

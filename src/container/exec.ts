@@ -3,7 +3,7 @@ import { explain, isSystemError, LoopboxError } from '../errors';
 import { findCommand } from '../mount/find-command';
 import { Tree } from '../mount/tree';
 import { lookUpUser } from '../mount/users';
-import { execInContainer, type SendSignal } from '../runtime/exec';
+import { type ExecRequest, execInContainer, type SendSignal } from '../runtime/exec';
 import { inspectRun } from '../runtime/status';
 import type { Store } from './store';
 import { notRunning, resolveRun, type Target } from './target';
@@ -18,6 +18,8 @@ export interface ExecOptions {
   signal?: AbortSignal | undefined;
   /** Called once the command is on its way, with what sends it a signal. */
   onStart?: ((send: SendSignal) => void) | undefined;
+  /** Descriptors that it gets as its standard streams; the caller's own unless told. */
+  streams?: ExecRequest['streams'];
 }
 
 /**
@@ -47,7 +49,8 @@ function isDying(pid: number): boolean {
   }
 }
 
-async function execIn(store: Store, target: Target, pid: number, command: string[], options: ExecOptions): Promise<number> {
+/** As `execCommand`, in a container that is known to run: `pid` is its first process. */
+export async function execIn(store: Store, target: Target, pid: number, command: string[], options: ExecOptions): Promise<number> {
   using root = openContainerRoot(pid, target);
   const tree = new Tree(root.fd);
   const defaults = target.directory.readConfig().process;
@@ -73,6 +76,7 @@ async function execIn(store: Store, target: Target, pid: number, command: string
     stdin: options.stdin,
     signal: options.signal,
     onStart: options.onStart,
+    ...(options.streams && { streams: options.streams }),
   });
 }
 

@@ -59,7 +59,10 @@ async function openPresent(store: Store, argument: string, verb: string, signal:
   await requireStopped(store, target, verb);
   const chain = await openClaimed(store, target, signal);
   cleanup.disarm();
-  const close = () => chain.close().finally(() => lock.close());
+  const close = async () => {
+    await using _lock = lock;
+    await chain.close();
+  };
   return { label: target.label, chain, [Symbol.asyncDispose]: close };
 }
 

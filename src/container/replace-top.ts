@@ -5,6 +5,7 @@ import { type NewTop, replaceTop } from '../image/commit-top';
 import { blockSize } from '../image/delta-geometry';
 import { syncFile } from '../image/file-io';
 import type { LayerExtension } from '../image/file-names';
+import type { LayerFile } from '../image/layer-file';
 import type { Config, Manifest, SnapshotRecord } from '../image/manifest';
 import { takeStructureLock } from './locks';
 import type { Store } from './store';
@@ -27,11 +28,7 @@ export async function replaceStoppedTop(store: Store, { name, present, kept, rec
   const { top } = present;
   const parent = on?.chain ?? present;
   const manifest = manifestOf(top);
-  // A sealed file system is never mounted writable, so nobody else could do it.
-  if (!on && top.kind === 'image' && top.superblock.needsRecovery && !manifest.sealed) {
-    await replayJournal(top.fd, name);
-    await syncFile(top.fd);
-  }
+  await replayTop(top);
   const extension: LayerExtension = top.kind === 'image' ? 'img' : 'delta';
   const next: NewTop = {
     directory: store.containersDirectory,
@@ -43,6 +40,13 @@ export async function replaceStoppedTop(store: Store, { name, present, kept, rec
   };
   await using _lock = await takeStructureLock(store, 'shared', structureWaitMs);
   await replaceTop(next, { directory: store.containersDirectory, name, extension, kept }, record);
+}
+
+/** Before a present is sealed: a sealed file system is never mounted writable, so nobody could replay its journal later. */
+export async function replayTop(top: LayerFile): Promise<void> {
+  if (top.kind !== 'image' || !top.superblock.needsRecovery || top.manifest?.sealed) return;
+  await replayJournal(top.fd, top.label);
+  await syncFile(top.fd);
 }
 
 /** What goes on from one top to the next: who the container is, and its config. */

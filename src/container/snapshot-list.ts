@@ -34,7 +34,7 @@ export async function listSnapshots(store: Store, names: string[] = []): Promise
   for (const name of names) {
     if (name.includes('/')) throw fileHasNoSnapshots(name);
     checkContainerName(name);
-    if (!store.hasFilesOf(name)) resolveTarget(store, name);
+    if (store.fileNamesOf(name).length === 0) resolveTarget(store, name);
   }
   const files = await StoreFiles.scan(store);
   const histories = await Promise.all((names.length > 0 ? names : store.namesOfFiles()).map((name) => historyOf(files, name)));

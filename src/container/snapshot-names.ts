@@ -49,7 +49,11 @@ export function checkSnapshotName(name: string): void {
 }
 
 /** `auto-20260801-143000`, of UTC, with `-2`, `-3` … behind it where that is taken. */
-export function timedSnapshotName(prefix: 'auto' | 'before-restore', now: Date, isTaken: (name: string) => boolean): string {
+export function timedSnapshotName(
+  prefix: 'auto' | 'before-restore' | 'before-repair',
+  now: Date,
+  isTaken: (name: string) => boolean,
+): string {
   const [date = '', time = ''] = now.toISOString().replace(/[-:]/g, '').split('T');
   const name = `${prefix}-${date}-${time.slice(0, 6)}`;
   for (let number = 1; ; number++) {

@@ -1,15 +1,17 @@
 import { LoopboxError } from '../errors';
 import { openLayer } from '../image/layer-file';
-import type { SnapshotRecord } from '../image/manifest';
+import type { Manifest, SnapshotHooks, SnapshotRecord } from '../image/manifest';
 import { attachedTo } from '../loop/find-attached';
-import { Freezer } from '../runtime/freeze';
+import { Freezer, type Thaw } from '../runtime/freeze';
 import type { RunRecord } from '../runtime/run-directory';
 import { attachOf } from './attach-choice';
+import { withHooks } from './hooks';
 import { canReflink } from './reflink';
 import type { SnapshotOptions, TakenSnapshot } from './snapshot-create';
 import { cloneAsSnapshot, type OwnImage } from './snapshot-direct';
 import { requireManifest, snapshotPath } from './snapshot-files';
 import type { Store } from './store';
+import type { Target } from './target';
 import type { Work } from './work';
 
 /** What a snapshot is to say, but for how it was taken. */
@@ -31,17 +33,30 @@ export async function snapshotRunning(
       path: target.path,
     });
   }
-  await using freezer = await Freezer.prepare(target.directory, run, options.signal);
   const path = snapshotPath(store, name, about.name, 'img');
+  const hooks = hooksFor(image.manifest, options);
   const frozen = async (body: () => Promise<void>): Promise<SnapshotRecord> => {
-    await freezer.sync();
-    await freezer.freeze();
-    await body();
-    const { frozenMs, held } = await freezer.thaw();
-    return { ...about, consistency: held ? 'filesystem' : 'crash', frozenMs: Math.round(frozenMs * 10) / 10 };
+    const context = { store, target, run, hooks, warn: options.warn, signal: options.signal };
+    const { value, codes } = await withHooks(context, () => whileFrozen(target, run, body, options.signal));
+    const consistency = !value.held ? 'crash' : codes.pre === undefined ? 'filesystem' : 'application';
+    return { ...about, consistency, frozenMs: value.frozenMs, ...(Object.keys(codes).length > 0 && { hooks: codes }) };
   };
   const record = await cloneAsSnapshot(store, image as OwnImage, path, frozen, options.signal);
   return { record, path, how: 'reflink' };
+}
+
+/** What the config has, and what this call says in its place. */
+function hooksFor(manifest: Manifest | undefined, { pre, post }: SnapshotOptions): SnapshotHooks {
+  return { ...manifest?.config.hooks, ...(pre !== undefined && { pre }), ...(post !== undefined && { post }) };
+}
+
+async function whileFrozen(target: Target, run: RunRecord, body: () => Promise<void>, signal: AbortSignal | undefined): Promise<Thaw> {
+  await using freezer = await Freezer.prepare(target.directory, run, signal);
+  await freezer.sync();
+  await freezer.freeze();
+  await body();
+  const { frozenMs, held } = await freezer.thaw();
+  return { frozenMs: Math.round(frozenMs * 10) / 10, held };
 }
 
 function needsStack(name: string): LoopboxError {

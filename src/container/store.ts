@@ -85,12 +85,16 @@ export class Store {
 
   /** The names of all containers of which there is any file: of the present, of the past, or left by a command that was killed. */
   namesOfFiles(): string[] {
-    const files = list(this.containersDirectory).filter((entry) => entry.isFile());
-    return [...new Set(files.flatMap(({ name }) => parseFileName(name)?.name ?? []))].sort();
+    return [...new Set(this.#fileNames().flatMap((fileName) => parseFileName(fileName)?.name ?? []))].sort();
   }
 
-  hasFilesOf(name: string): boolean {
-    return this.namesOfFiles().includes(name);
+  /** What the files of a container are called, whatever they are to it. */
+  fileNamesOf(name: string): string[] {
+    return this.#fileNames().filter((fileName) => parseFileName(fileName)?.name === name);
+  }
+
+  #fileNames(): string[] {
+    return list(this.containersDirectory).flatMap((entry) => (entry.isFile() ? entry.name : []));
   }
 
   templateNames(): string[] {

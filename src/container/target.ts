@@ -30,7 +30,8 @@ export function resolveTarget(store: Store, argument: string): Target {
   if (argument.includes('/')) return fileTarget(store, resolve(argument));
   checkContainerName(argument);
   const target = namedTarget(store, argument);
-  fileIdentity(lstatSync, target.path, argument, 'loopbox ls');
+  // A command that was killed between two renames left no present; the next one that works on it makes that.
+  if (!store.fileNamesOf(argument).includes(`${argument}.next`)) fileIdentity(lstatSync, target.path, argument, 'loopbox ls');
   return target;
 }
 

@@ -1,5 +1,9 @@
-import { existsSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, renameSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { LoopboxError } from '../errors';
+import { parseFileName } from '../image/file-names';
+import { recover } from '../image/recover';
+import { inspectRun } from '../runtime/status';
 import { type FileLock, takeVerbLock } from './locks';
 import { checkContainerName } from './names';
 import type { Store } from './store';
@@ -8,10 +12,45 @@ import { namedTarget, requireName, resolveTarget, type Target } from './target';
 
 /**
  * Takes the verb lock of what a command works on. Of a container of the store it first finishes what a killed command left; the target's path is
- * then where its present is now. Throws ERR_LOOPBOX_LOCKED after 10 s.
+ * then where its present is now. Throws ERR_LOOPBOX_LOCKED after 10 s, ERR_LOOPBOX_CORRUPT where it is not certain what the present is.
  */
-export async function lockTarget(_store: Store, target: Target, signal?: AbortSignal): Promise<FileLock> {
-  return takeVerbLock(target.verbLockPath, target.label, signal);
+export async function lockTarget(store: Store, target: Target, signal?: AbortSignal): Promise<FileLock> {
+  const lock = await takeVerbLock(target.verbLockPath, target.label, signal);
+  if (target.name === undefined) return lock;
+  try {
+    await recoverContainer(store, target, target.name);
+    target.path = store.containerPath(target.name);
+    return lock;
+  } catch (error) {
+    await lock.close();
+    throw error;
+  }
+}
+
+async function recoverContainer(store: Store, target: Target, name: string): Promise<void> {
+  const [only, ...others] = store.fileNamesOf(name);
+  // A present that is alone has nothing to be recovered from.
+  if (others.length === 0 && (only === undefined || parseFileName(only)?.role === 'top')) return;
+  const live = (await inspectRun(target.directory)).running ? servedFile(store, name) : undefined;
+  await recover(store.containersDirectory, name, { live, renameRest: (from, to) => moveRunAlong(store, from, to) });
+}
+
+/** The file that a running container writes to: the one that bears its name. */
+function servedFile(store: Store, name: string): { device: bigint; inode: bigint } | undefined {
+  const status = lstatSync(store.containerPath(name), { bigint: true, throwIfNoEntry: false });
+  return status && { device: status.dev, inode: status.ino };
+}
+
+/** The record of the last run and the log go with a container that is renamed; they are no part of it. Idempotent. */
+export async function moveRunAlong(store: Store, from: string, to: string): Promise<void> {
+  moveAlong(store.runDirectory(from).root, store.runDirectory(to).root);
+  moveAlong(store.logPath(from), store.logPath(to));
+}
+
+function moveAlong(from: string, to: string): void {
+  if (!existsSync(from)) return;
+  mkdirSync(dirname(to), { recursive: true, mode: 0o700 });
+  renameSync(from, to);
 }
 
 /** A container of the store that a command works on, and the files of the store as they are now that it does. */
@@ -37,6 +76,6 @@ export async function workOn(store: Store, argument: string, verb: string, signa
 
 function targetOfName(store: Store, name: string): Target {
   checkContainerName(name);
-  if (store.hasFilesOf(name)) return namedTarget(store, name);
+  if (store.fileNamesOf(name).length > 0) return namedTarget(store, name);
   throw new LoopboxError('ERR_LOOPBOX_NOT_FOUND', `Cannot open "${name}": it does not exist`, { hint: 'loopbox ls' });
 }

@@ -1,0 +1,44 @@
+import { basename } from 'node:path';
+import { type Chain, readBlocks } from '../image/chain';
+import { createDelta } from '../image/delta-file';
+import { blockSize } from '../image/delta-geometry';
+import { formatFileName } from '../image/file-names';
+import type { Manifest } from '../image/manifest';
+import { withReadOnlyFeature } from '../image/superblock';
+import { newUuid } from '../uuid';
+import { takeStructureLock } from './locks';
+import type { Store } from './store';
+
+const structureWaitMs = 10_000;
+
+/**
+ * Makes the container NAME an empty delta on a state whose files the caller has locked, with ids of its own, and returns its path. Its file
+ * system gets an identity of its own at the first start, unless it keeps that of what it stands on.
+ */
+export async function publishLinked(
+  store: Store,
+  name: string,
+  on: Chain,
+  content: Pick<Manifest, 'config' | 'template'>,
+  options: { keepIdentity?: boolean } = {},
+): Promise<string> {
+  const { manifest, path: parentPath } = on.top;
+  if (!manifest) throw new Error(`publishLinked: "${parentPath}" has no manifest`);
+  await using delta = await createDelta(store.containersDirectory, {
+    sizeBytes: on.sizeBytes,
+    block0: withReadOnlyFeature(await readBlocks(on, 0, blockSize), false),
+    manifest: {
+      container: newUuid(),
+      state: newUuid(),
+      name,
+      created: new Date().toISOString(),
+      parent: { state: manifest.state, hint: basename(parentPath) },
+      ...(!options.keepIdentity && { identity: 'pending' }),
+      ...content,
+    },
+  });
+  await using _lock = await takeStructureLock(store, 'shared', structureWaitMs);
+  const path = `${store.containersDirectory}/${formatFileName({ role: 'top', name, extension: 'delta' })}`;
+  await delta.file.publish(path);
+  return path;
+}

@@ -1,0 +1,49 @@
+import { join } from 'node:path';
+import { explaining, LoopboxError } from '../errors';
+import { formatFileName, freshNumber } from '../image/file-names';
+import { renameDurably } from '../image/new-file';
+import type { IndexedFile } from '../image/state-index';
+import type { WorkOptions } from '../progress';
+import { unlinkUnneeded } from './reclaim';
+import { findSnapshot } from './snapshot-files';
+import { requireSnapshotArgument } from './snapshot-names';
+import type { Store } from './store';
+import { workOn } from './work';
+
+export interface RemoveSnapshotOptions extends WorkOptions {
+  /** Returns when the space is free. */
+  wait: boolean;
+}
+
+/** Removes a snapshot: it is gone at once, its space comes back as far as nobody else needs it. */
+export function removeSnapshot(store: Store, argument: string, options: RemoveSnapshotOptions): Promise<void> {
+  return explaining(`remove the snapshot "${argument}"`, async () => {
+    const { container, snapshot } = requireSnapshotArgument(argument);
+    await using work = await workOn(store, container, 'remove snapshots of', options.signal);
+    await hide(store, container, findSnapshot(work.files, container, snapshot));
+    await unlinkUnneeded(store, container);
+  });
+}
+
+/** Removes the oldest snapshots of a container, at most `count`, and returns their names, the oldest first. */
+export function removeOldestSnapshots(store: Store, container: string, count: number, options: RemoveSnapshotOptions): Promise<string[]> {
+  return explaining(`remove snapshots of "${container}"`, async () => {
+    if (container.includes('@')) {
+      throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot remove the oldest of "${container}": it is not a container`, {
+        hint: `loopbox snapshot rm --oldest ${count} ${container.replace(/@.*/, '')}`,
+      });
+    }
+    await using work = await workOn(store, container, 'remove snapshots of', options.signal);
+    const oldest = work.files.snapshots(container).slice(0, count);
+    for (const file of oldest) await hide(store, container, file);
+    await unlinkUnneeded(store, container);
+    return oldest.map((file) => work.files.nameOf(file));
+  });
+}
+
+/** Takes a snapshot's name away, durably. What others stand on stays, without one. */
+async function hide(store: Store, name: string, { path, manifest }: IndexedFile): Promise<void> {
+  const number = freshNumber(store.fileNamesOf(name), name);
+  const extension = manifest.kind === 'image' ? 'img' : 'delta';
+  await renameDurably(path, join(store.containersDirectory, formatFileName({ role: 'nameless', name, number, extension })));
+}
