@@ -101,6 +101,11 @@ export class Context {
     this.#write(lines.map(printable).join('\n'));
   }
 
+  /** Prints lines that may be coloured: what in them comes from files must be printable already. */
+  printPicture(lines: string[]): void {
+    this.#write(lines.join('\n'));
+  }
+
   /** Prints a value over several lines, or in one with an `indent` of 0. */
   printJson(value: unknown, indent = 2): void {
     this.#write(printableJson(JSON.stringify(value, null, indent)));

@@ -10,7 +10,6 @@ import { defaultConfig, type Manifest } from '../image/manifest';
 import { NewFile } from '../image/new-file';
 import { writeImageToStream } from '../image/stream-image';
 import { setReadOnlyFeature } from '../image/superblock';
-import { viewLayers } from '../image/view-pieces';
 import { wholeImage } from '../image/whole-image';
 import type { WorkOptions } from '../progress';
 import { newUuid } from '../uuid';
@@ -41,7 +40,7 @@ export async function exportContainer(
   const { sizeBytes } = view.chain;
   const manifest = manifestOfExport(view);
   if (typeof destination !== 'string') {
-    await writeImageToStream(viewLayers(view.chain), manifest, destination, options);
+    await writeImageToStream(view.chain.viewLayers(), manifest, destination, options);
     return { sizeBytes };
   }
   const path = resolve(destination);
@@ -63,7 +62,7 @@ async function exportToFile(chain: Chain, manifest: Manifest, path: string, opti
     await requireReplaceable(path, options.force ?? false);
     await using _replaced = await holdReplaced(path);
     await using file = await NewFile.create(dirname(path));
-    await copyView(viewLayers(chain), file.fd, options);
+    await copyView(chain.viewLayers(), file.fd, options);
     await setReadOnlyFeature(file.fd, false);
     await placeManifest(file.fd, chain.sizeBytes, manifest);
     await (options.force ? file.replace(path) : file.publish(path));

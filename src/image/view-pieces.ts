@@ -1,6 +1,5 @@
 import { native } from '../native';
 import { GiB } from '../units';
-import type { Chain } from './chain';
 import { blockSize } from './delta-geometry';
 import { readAt } from './file-io';
 import { intersectRuns, ownedRuns, type Runs, subtractRuns } from './owned-runs';
@@ -16,15 +15,6 @@ export interface ViewLayer {
   readonly sizeBytes: number;
   /** Of a delta: where its map and its block 0 are, and the first block that its map counts for. An image owns all. */
   readonly delta?: { readonly mapOffset: number; readonly dataOffset: number; readonly fromBlock: number };
-}
-
-/** The layers of an open chain, as they count: where it is being folded, the source's map counts from the cursor on. */
-export function viewLayers({ layers, fold }: Chain): ViewLayer[] {
-  return layers.map((layer) => {
-    if (layer.kind === 'image') return layer;
-    const { fd, label, sizeBytes, mapOffset, dataOffset } = layer;
-    return { fd, label, sizeBytes, delta: { mapOffset, dataOffset, fromBlock: fold?.source === layer ? fold.cursor : 0 } };
-  });
 }
 
 /** Bytes `start` to `end` of the disk, and the layer that holds them; undefined where they are zeroes that no file holds. */

@@ -1,0 +1,122 @@
+import { basename } from 'node:path';
+import { LoopboxError } from '../errors';
+import type { Chain } from '../image/chain';
+import { checkView, isCorrupt } from '../image/check-view';
+import { type LayerFile, openLayer } from '../image/layer-file';
+import { mapProblems } from '../image/map-problems';
+import { verifySeal } from '../image/seal';
+import type { WorkOptions } from '../progress';
+import { openView } from './open-chain';
+import { type RepairedContainer, repairContainer } from './repair';
+import { parseSnapshotArgument } from './snapshot-names';
+import type { Store } from './store';
+import { StoreFiles } from './store-files';
+import { requireName, resolveTarget } from './target';
+
+export interface CheckedFile {
+  name: string;
+  path: string;
+  /** Null where it can't be told. */
+  kind: LayerFile['kind'] | null;
+  /** What is wrong with it; none where it is sound. */
+  problems: string[];
+}
+
+/** What a check found. */
+export interface CheckReport {
+  name: string;
+  /** Nothing is wrong, or what was wrong is put right and nothing was lost on the way. */
+  sound: boolean;
+  /** All files of the container, and those of others that it stands on. */
+  files: CheckedFile[];
+  /** What e2fsck says of the disk as it was found; null where it can't be put together. */
+  fileSystem: string[] | null;
+  repair: RepairedContainer | null;
+}
+
+export interface CheckOptions extends WorkOptions {
+  /** Puts the file system right, in a new file that takes the place of the top. */
+  repair?: boolean | undefined;
+}
+
+/**
+ * Checks the manifest and map of each file of a stopped container, a snapshot or a FILE, the identity of each parent, and the file system. What is
+ * wrong is told, not thrown. Nothing is written but for a repair, which is of a container of the store, and keeps what was there wherever it
+ * dropped anything.
+ */
+export async function checkContainer(store: Store, argument: string, options: CheckOptions = {}): Promise<CheckReport> {
+  const { container, snapshot } = parseSnapshotArgument(argument);
+  if (options.repair) requireRepairable(store, argument, snapshot);
+  const files = new CheckedFiles();
+  const opened = await openView(store, argument, 'check', options.signal).catch((error: unknown) => {
+    if (isCorrupt(error)) return error;
+    throw error;
+  });
+  if (snapshot === undefined && !container.includes('/')) await files.addOwn(await StoreFiles.scan(store, options.signal), container);
+  if (opened instanceof LoopboxError) {
+    files.addFailure(opened, opened.path ?? container);
+    return { name: argument, sound: false, files: files.all, fileSystem: null, repair: null };
+  }
+  await using view = opened;
+  await files.addChain(view.chain);
+  const fileSystem = await checkView(view.chain, options);
+  const repair = options.repair && fileSystem.length > 0 ? await repairContainer(store, view, options) : null;
+  const isWhole = repair ? repair.kept === null : fileSystem.length === 0;
+  return {
+    name: argument,
+    sound: isWhole && files.all.every(({ problems }) => problems.length === 0),
+    files: files.all,
+    fileSystem,
+    repair,
+  };
+}
+
+function requireRepairable(store: Store, argument: string, snapshot: string | undefined): void {
+  if (snapshot === undefined) return void requireName(resolveTarget(store, argument), 'repair');
+  throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot repair "${argument}": a snapshot does not change`, {
+    hint: `loopbox clone ${argument} NEW-NAME, and repair that`,
+  });
+}
+
+/** What is known of each file, by its path. */
+class CheckedFiles {
+  readonly #files = new Map<string, CheckedFile>();
+
+  get all(): CheckedFile[] {
+    return [...this.#files.values()];
+  }
+
+  /** All files that a container has, those of no chain and those that can't be read included. */
+  async addOwn({ index }: StoreFiles, name: string): Promise<void> {
+    for (const { path, manifest } of index.ofContainer(name)) {
+      try {
+        await using file = await openLayer(path, { label: basename(path), noFollow: true });
+        await verifySeal(file);
+        await this.#addSound(file);
+      } catch (error) {
+        if (!(error instanceof LoopboxError)) throw error;
+        // It may have been renamed or merged meanwhile.
+        if (error.code !== 'ERR_LOOPBOX_NOT_FOUND') this.addFailure(error, path, manifest.kind);
+      }
+    }
+    for (const { path, error } of index.damaged.filter(({ parsed }) => parsed?.name === name)) this.addFailure(error, path);
+  }
+
+  /** The files of an open chain, whose seals are verified. */
+  async addChain(chain: Chain): Promise<void> {
+    for (const layer of [...chain.layers].reverse()) if (!this.#files.has(layer.path)) await this.#addSound(layer);
+  }
+
+  addFailure(error: LoopboxError, path: string, kind: CheckedFile['kind'] = null): void {
+    const file = this.#files.get(path) ?? { name: basename(path), path, kind, problems: [] };
+    const problem = error.message.replace(/^Cannot [a-z ]+ "[^"]*": /, '');
+    if (!file.problems.includes(problem)) file.problems.push(problem);
+    this.#files.set(path, file);
+  }
+
+  async #addSound(file: LayerFile): Promise<void> {
+    const { path, kind } = file;
+    const problems = file.kind === 'delta' ? await mapProblems(file) : [];
+    this.#files.set(path, { name: basename(path), path, kind, problems });
+  }
+}
