@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -8,6 +8,7 @@ import { isSystemError, LoopboxError } from '../errors';
 import { programEnvironment } from '../process';
 import { Driver } from './driver';
 import { makeOciProcess, type OciProcess, type ProcessSpec } from './oci-config';
+import { readProcess } from './processes';
 import type { RunDirectory } from './run-directory';
 
 export type SendSignal = (name: NodeJS.Signals) => void;
@@ -51,7 +52,7 @@ export async function execInContainer(request: ExecRequest): Promise<number> {
     });
     const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
     request.onStart?.((name) => void (isKeyOfRuntime(name, request.terminal) || child.kill(name)));
-    const abort = () => void killProcessOf(pidFile, () => child.exitCode !== null || child.signalCode !== null);
+    const abort = () => void killProcessOf(pidFile, child);
     signal?.addEventListener('abort', abort, { once: true });
     try {
       const [code, killer] = await ended;
@@ -90,12 +91,19 @@ function notStarted(directory: RunDirectory): LoopboxError {
   return new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot exec in "${directory.id}": the runtime did not start the command`);
 }
 
-/** Kills the process in the container, not the runtime before it: its process would live on. */
-async function killProcessOf(pidFile: string, hasEnded: () => boolean): Promise<void> {
-  for (; !hasEnded(); await sleep(10)) {
+/**
+ * Kills the process in the container, with what it began and is still of its group, not the runtime before it: its process would live on.
+ * A runtime that goes on all the same waits for others that hold the output: it is killed, too.
+ */
+async function killProcessOf(pidFile: string, child: ChildProcess): Promise<void> {
+  let killed = 0;
+  for (; child.exitCode === null && child.signalCode === null; await sleep(10)) {
     try {
       const pid = Number(readFileSync(pidFile, 'utf8'));
-      if (pid > 0) process.kill(pid, 'SIGKILL');
+      if (pid <= 0) continue;
+      if (killed++ >= 100) child.kill('SIGKILL');
+      // A group lives on when the process that it has its number from is gone.
+      process.kill((readProcess(pid)?.group ?? pid) === pid ? -pid : pid, 'SIGKILL');
     } catch (error) {
       if (!isSystemError(error, 'ENOENT', 'ESRCH')) throw error;
     }

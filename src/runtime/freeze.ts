@@ -116,7 +116,9 @@ export class Freezer implements AsyncDisposable {
     if (!reply) await this.#thawedAlone;
     this.#begun = undefined;
     if (reply?.error?.code === 'EBUSY') {
-      throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot freeze "${this.#label}": somebody else has frozen its file system`, { cause: reply.error });
+      throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot freeze "${this.#label}": somebody else has frozen its file system`, {
+        cause: reply.error,
+      });
     }
     if (reply?.error) throw reply.error;
     const why = reply ? `it took longer than ${limitMs / 1000} s to write what was dirty` : 'the process that was to hold it was killed';

@@ -11,6 +11,8 @@ export interface ProcessStatus extends ProcessIdentity {
   /** `Z` or `X` once it has ended. */
   state: string;
   parent: number;
+  /** The process group. */
+  group: number;
   /** As wait(2) reports it, of one that has ended. */
   exitStatus: number;
 }
@@ -29,7 +31,14 @@ export function readProcess(pid: number): ProcessStatus | undefined {
 export function parseStatus(pid: number, stat: string): ProcessStatus {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const field = (number: number): string => fields[number - 3] ?? '';
-  return { pid, state: field(3), parent: Number(field(4)), start: Number(field(22)), exitStatus: Number(field(52)) };
+  return {
+    pid,
+    state: field(3),
+    parent: Number(field(4)),
+    group: Number(field(5)),
+    start: Number(field(22)),
+    exitStatus: Number(field(52)),
+  };
 }
 
 /** The status of exactly this process, also once it has ended but nobody has reaped it. */

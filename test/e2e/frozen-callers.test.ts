@@ -95,7 +95,9 @@ function guardians(): number[] {
 
 async function expectWrites(): Promise<void> {
   const now = Date.now();
-  await expect.poll(() => (statSync(join(root, 'tick'), { throwIfNoEntry: false })?.mtimeMs ?? 0) > now, { interval: 5, timeout: 1000 }).toBe(true);
+  await expect
+    .poll(() => (statSync(join(root, 'tick'), { throwIfNoEntry: false })?.mtimeMs ?? 0) > now, { interval: 5, timeout: 1000 })
+    .toBe(true);
 }
 
 async function expectAtRest(): Promise<void> {

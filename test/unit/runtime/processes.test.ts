@@ -4,7 +4,14 @@ import { exitCodeOfStatus, findProcess, isAlive, parseStatus, readProcess } from
 it('reads a process whose name looks like more fields', () => {
   const after = Array.from({ length: 50 }, (_, index) => String(index + 3));
   after[0] = 'Z';
-  expect(parseStatus(7, `7 (a) R 1 (b)) ${after.join(' ')}\n`)).toEqual({ pid: 7, state: 'Z', parent: 4, start: 22, exitStatus: 52 });
+  expect(parseStatus(7, `7 (a) R 1 (b)) ${after.join(' ')}\n`)).toEqual({
+    pid: 7,
+    state: 'Z',
+    parent: 4,
+    group: 5,
+    start: 22,
+    exitStatus: 52,
+  });
 });
 
 it('knows a process by its start time', () => {
