@@ -52,7 +52,7 @@ export class Freezer implements AsyncDisposable {
    * closing. For the holder of the verb lock, of a run that was looked at (`inspectRun`).
    */
   static prepare(directory: RunDirectory, record: RunRecord, signal?: AbortSignal): Promise<Freezer> {
-    return explaining(`freeze \"${record.label}\"`, async () => {
+    return explaining(`freeze "${record.label}"`, async () => {
       signal?.throwIfAborted();
       const freezer = new Freezer(directory, record.label, await openFileSystem(record), signal);
       try {
@@ -70,7 +70,7 @@ export class Freezer implements AsyncDisposable {
 
   /** Writes out what is dirty, and again while much has become so meanwhile. Nobody has to wait for it. */
   sync(): Promise<void> {
-    return explaining(`freeze \"${this.#label}\"`, async () => {
+    return explaining(`freeze "${this.#label}"`, async () => {
       for (let round = 0; round < syncRounds; round++) {
         this.#guardian.request('s');
         if ((await this.#reply('synced')) < shortSyncMs) return;
@@ -80,7 +80,7 @@ export class Freezer implements AsyncDisposable {
 
   /** Returns once the file system is frozen. After a failure it is not: ERR_LOOPBOX_FAILED where it took longer than 10 s. */
   freeze(): Promise<void> {
-    return explaining(`freeze \"${this.#label}\"`, async () => {
+    return explaining(`freeze "${this.#label}"`, async () => {
       this.#begun = performance.now();
       this.#guardian.request('f');
       await this.#reply('frozen');

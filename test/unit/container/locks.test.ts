@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { flockSync } from 'fs-ext';
 import { afterAll, afterEach, expect, it, vi } from 'vitest';
-import { FileLock, tryLock } from '../../../src/container/locks';
+import { FileLock, takeStructureLock, tryLock } from '../../../src/container/locks';
 
 vi.mock('fs-ext', async (original) => ({ flockSync: vi.fn((await original<{ flockSync: typeof flockSync }>()).flockSync) }));
 
@@ -23,6 +23,19 @@ it('a lock is held once, or shared', async () => {
   closeSync(other);
   await (await FileLock.take(path, 'exclusive', 0))?.close();
   expect([FileLock.isHeld(path), FileLock.isHeld(`${path}-none`)]).toEqual([false, false]);
+});
+
+it('the structure lock of a store is shared by who adds, and excludes who takes away', async () => {
+  const store = { root: directory };
+  const adding = [await takeStructureLock(store, 'shared', 0), await takeStructureLock(store, 'shared', 0)];
+  await expect(takeStructureLock(store, 'exclusive', 50)).rejects.toMatchObject({ code: 'ERR_LOOPBOX_LOCKED' });
+  const waiting = takeStructureLock(store, 'exclusive', 5000);
+  for (const lock of adding) await lock.close();
+  await using _removing = await waiting;
+  await expect(takeStructureLock(store, 'shared', 0)).rejects.toMatchObject({
+    code: 'ERR_LOOPBOX_LOCKED',
+    message: `Cannot change what stands on what in "${directory}": another command is at it`,
+  });
 });
 
 it('a file system without locks is told by name', async () => {
