@@ -44,7 +44,10 @@ function perLine(): number {
 }
 
 function printMap({ map, svg }: Mapped, context: Context): void {
-  if (context.format === 'json') return context.printJson(map);
+  if (context.format === 'json') {
+    const { cells: _, cellBytes: __, ...sums } = map;
+    return context.printJson(sums);
+  }
   if (svg !== undefined) return context.print(svg);
   if (context.global.quiet)
     return printNames(

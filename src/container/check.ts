@@ -88,17 +88,7 @@ class CheckedFiles {
 
   /** All files that a container has, those of no chain and those that can't be read included. */
   async addOwn({ index }: StoreFiles, name: string): Promise<void> {
-    for (const { path, manifest } of index.ofContainer(name)) {
-      try {
-        await using file = await openLayer(path, { label: basename(path), noFollow: true });
-        await verifySeal(file);
-        await this.#addSound(file);
-      } catch (error) {
-        if (!(error instanceof LoopboxError)) throw error;
-        // It may have been renamed or merged meanwhile.
-        if (error.code !== 'ERR_LOOPBOX_NOT_FOUND') this.addFailure(error, path, manifest.kind);
-      }
-    }
+    for (const { path, manifest } of index.ofContainer(name)) await this.#addFile(path, manifest.kind);
     for (const { path, error } of index.damaged.filter(({ parsed }) => parsed?.name === name)) this.addFailure(error, path);
   }
 
@@ -112,6 +102,18 @@ class CheckedFiles {
     const problem = error.message.replace(/^Cannot [a-z ]+ "[^"]*": /, '');
     if (!file.problems.includes(problem)) file.problems.push(problem);
     this.#files.set(path, file);
+  }
+
+  async #addFile(path: string, kind: CheckedFile['kind']): Promise<void> {
+    try {
+      await using file = await openLayer(path, { label: basename(path), noFollow: true });
+      await verifySeal(file);
+      await this.#addSound(file);
+    } catch (error) {
+      if (!(error instanceof LoopboxError)) throw error;
+      // It may have been renamed or merged meanwhile.
+      if (error.code !== 'ERR_LOOPBOX_NOT_FOUND') this.addFailure(error, path, kind);
+    }
   }
 
   async #addSound(file: LayerFile): Promise<void> {

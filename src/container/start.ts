@@ -1,7 +1,8 @@
 import { CleanupStack } from '../cleanup';
 import { LoopboxError } from '../errors';
 import { checkFileSystem, replayJournal } from '../image/check-filesystem';
-import { type ImageFile, openImage, writeManifest } from '../image/image-file';
+import { type ImageFile, writeManifest } from '../image/image-file';
+import { openLayer } from '../image/layer-file';
 import { type Config, defaultConfig } from '../image/manifest';
 import { giveNewIdentity } from '../mount/identity';
 import type { Mount } from '../mount/mount-image';
@@ -132,13 +133,17 @@ async function checkStrangersFile(store: Store, image: ImageFile, signal: AbortS
 }
 
 async function isKnown(store: Store, containerId: string): Promise<boolean> {
-  for (const name of store.containerNames()) {
-    try {
-      await using other = await openImage(store.containerPath(name), { label: name });
-      if (other.manifest?.container === containerId) return true;
-    } catch (error) {
-      if (!(error instanceof LoopboxError)) throw error;
-    }
-  }
+  for (const name of store.containerNames()) if ((await containerIdOf(store, name)) === containerId) return true;
   return false;
+}
+
+/** Undefined where the file can't be read. */
+async function containerIdOf(store: Store, name: string): Promise<string | undefined> {
+  try {
+    await using file = await openLayer(store.containerPath(name), { label: name });
+    return file.manifest?.container;
+  } catch (error) {
+    if (error instanceof LoopboxError) return undefined;
+    throw error;
+  }
 }
