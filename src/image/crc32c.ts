@@ -33,17 +33,16 @@ export function crc32cOfPages(bytes: Buffer, seed = 0): number {
   return crc;
 }
 
-/** What a page of zeroes makes of a checksum is linear in its bits, but for the complement: four tables, one for each byte. */
+/** What zeroes make of the register is linear in its bits, and of a register of 0 nothing: four tables, one for each byte. */
 function crc32cOfZeroPage(seed: number): number {
   const tables = (overZeroPage ??= makeZeroPageTables());
-  let result = crc32c(zeroPage, 0xffffffff);
-  for (let byte = 0; byte < 4; byte++) result ^= tables[byte * 256 + ((~seed >>> (8 * byte)) & 0xff)] as number;
-  return result >>> 0;
+  let register = 0;
+  for (let byte = 0; byte < 4; byte++) register ^= tables[byte * 256 + ((~seed >>> (8 * byte)) & 0xff)] as number;
+  return ~register >>> 0;
 }
 
 function makeZeroPageTables(): Uint32Array {
-  const base = crc32c(zeroPage, 0xffffffff);
-  const ofBit = Array.from({ length: 32 }, (_, bit) => crc32c(zeroPage, ~(1 << bit) >>> 0) ^ base);
+  const ofBit = Array.from({ length: 32 }, (_, bit) => ~crc32c(zeroPage, ~(1 << bit) >>> 0));
   return new Uint32Array(4 * 256).map((_, index) => {
     let value = 0;
     for (let bit = 0; bit < 8; bit++) if ((index >> bit) & 1) value ^= ofBit[(index >> 8) * 8 + bit] as number;

@@ -1,4 +1,5 @@
 import { isSystemError, LoopboxError } from '../errors';
+import { native } from '../native';
 import { formatSize, MiB } from '../units';
 import { crc32cOfPages } from './crc32c';
 import { blockSize, type Geometry, mapLength, newGeometry, writtenMapLength } from './delta-geometry';
@@ -10,6 +11,7 @@ import { NewFile } from './new-file';
 import { corrupt, type FileAtRest, OpenedFile, type OpenOptions, openAndJudge, type RegularFile } from './opened-file';
 
 const zeroes = Buffer.alloc(MiB);
+const extentLength = MiB;
 
 /** An open delta at rest: the blocks that differ from its parent. */
 export interface DeltaFile extends FileAtRest, Readonly<Geometry> {
@@ -84,6 +86,8 @@ export async function createDelta(directory: string, { sizeBytes, manifest, bloc
   const slots = encodeSlots(whole);
   const file = await NewFile.create(directory);
   try {
+    // Before anything is written: random first writes would make an extent each, on XFS.
+    await native().setExtentSizeHint(file.fd, extentLength);
     await setDeltaLength(file.fd, whole);
     await writeZeroes(file.fd, geometry.mapOffset, writtenMapLength(geometry));
     if (block0) {
