@@ -1,11 +1,14 @@
-import { constants } from 'node:fs';
+import { constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { type FileHandle, open, readFile, readdir, readlink, truncate, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoopDevice } from '../src/loop/attach-loop';
 import { StackControl } from '../src/loop/stack-control';
 import { type ServedLayer, type StackServer, type StackServerOptions, startStackServer } from '../src/loop/stack-server';
+import { isAlive } from '../src/runtime/processes';
 import { KiB, MiB } from '../src/units';
 import { shell } from './execute';
+import { attachedLoops } from './loop-devices';
 import { cleanUp, temporaryDirectory } from './temporary';
 
 const blocksPerMapByte = 8;
@@ -36,6 +39,11 @@ export class ServedChain {
 
   get imagePath(): string {
     return join(this.directory, 'base.img');
+  }
+
+  /** Tells its loop device from others. */
+  get label(): string {
+    return `served-${basename(this.directory)}`;
   }
 
   get controlPath(): string {
@@ -82,7 +90,7 @@ export class ServedChain {
     const files = await this.open();
     try {
       const server = await startStackServer({
-        label: 'served',
+        label: this.label,
         controlPath: this.controlPath,
         logPath: this.logPath,
         layers: files.layers,
@@ -101,7 +109,14 @@ export class ServedChain {
   }
 
   control(): StackControl {
-    return new StackControl(this.controlPath, 'served');
+    return new StackControl(this.controlPath, this.label);
+  }
+
+  /** What there is of servers of this chain: processes, loop devices on its files, the control socket. */
+  remains(): string[] {
+    const processes = readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && commandLine(pid).includes(`${this.directory}/control`));
+    const loops = attachedLoops().filter(({ backingFile }) => backingFile.startsWith(this.directory) || backingFile === `/${this.label}`);
+    return [...processes, ...loops.map(({ index }) => `loop${index}`), ...(existsSync(this.controlPath) ? ['control'] : [])];
   }
 
   log(): Promise<string> {
@@ -118,11 +133,27 @@ async function endServer({ loop, pid, pidStart }: StackServer): Promise<void> {
 
 /** Whether the process ends, at the latest after so long. */
 export async function hasEndedWithin(identity: { pid: number; start: number }, waitMs: number): Promise<boolean> {
-  const { isAlive } = await import('../src/runtime/processes');
-  for (const deadline = Date.now() + waitMs; isAlive(identity); await new Promise((resolve) => setTimeout(resolve, 10))) {
+  for (const deadline = Date.now() + waitMs; isAlive(identity); await sleep(10)) {
     if (Date.now() > deadline) return false;
   }
   return true;
+}
+
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+/** The processes that this one has forked, and not yet waited for. */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
 }
 
 /** Every process that has this file open, by number. */

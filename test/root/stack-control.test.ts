@@ -1,0 +1,318 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { isSystemError, LoopboxError } from '../../src/errors';
+import { StackControl, type SwitchRequest } from '../../src/loop/stack-control';
+import type { StackServer } from '../../src/loop/stack-server';
+import { native } from '../../src/native';
+import { KiB, MiB } from '../../src/units';
+import { cleanUp, execute, seededRandom, shell, soakCount, temporaryDirectory } from '../fixtures';
+import { childrenOf, hasEndedWithin, mountServed, ServedChain } from '../served-chain';
+
+function openDescriptors(): number {
+  return readdirSync('/proc/self/fd').length;
+}
+
+/** The reply's first line, or the code that the call fails with. */
+async function ask(path: string, request: string, fds: number[] = []): Promise<string> {
+  try {
+    const { reply, fds: received } = await native().controlCall(path, request, fds, 5000);
+    for (const fd of received) closeSync(fd);
+    return reply.split('\n', 1)[0] ?? '';
+  } catch (error) {
+    if (isSystemError(error)) return error.code;
+    throw error;
+  }
+}
+
+/** What a snapshot asks for: a prepared top `NAME.next`, and the names that change. */
+async function prepareSwitch(chain: ServedChain, kept: string): Promise<SwitchRequest & { close: () => void }> {
+  const nextFd = openSync(await chain.makeDelta('disk.next'), constants.O_RDWR | constants.O_DIRECT);
+  const directoryFd = openSync(chain.directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  const names = { old: 'disk.delta', kept, next: 'disk.next', top: 'disk.delta' };
+  const close = () => [nextFd, directoryFd].forEach(closeSync);
+  return { nextFd, directoryFd, names, ...chain.geometry(), close };
+}
+
+/** A chain whose top is called `disk.delta`. */
+async function namedChain(): Promise<ServedChain> {
+  const chain = await ServedChain.create({ deltas: 0 });
+  chain.paths.push(await chain.makeDelta('disk.delta'));
+  return chain;
+}
+
+async function patternAt(server: StackServer, block: number): Promise<number> {
+  await using file = await open(server.loop.path, constants.O_RDONLY);
+  await shell('blockdev', '--flushbufs', server.loop.path);
+  const { buffer } = await file.read(Buffer.alloc(4 * KiB), 0, 4 * KiB, block * 4 * KiB);
+  expect(buffer.equals(Buffer.alloc(4 * KiB, buffer[0]))).toBe(true);
+  return buffer[0] ?? -1;
+}
+
+async function writePattern(server: StackServer, block: number, value: number): Promise<void> {
+  await using file = await open(server.loop.path, constants.O_RDWR | constants.O_DSYNC);
+  await file.write(Buffer.alloc(4 * KiB, value), 0, 4 * KiB, block * 4 * KiB);
+}
+
+describe('the control socket', () => {
+  it('tells what is served', async () => {
+    const chain = await ServedChain.create({ deltas: 3 });
+    const server = await chain.serve();
+    const status = await chain.control().status();
+    expect(status).toMatchObject({ keeper: server.pid, sizeBytes: chain.sizeBytes, failed: false, held: false });
+    expect(status.worker).toBe(childrenOf(server.pid)[0]);
+    expect(status.layers.map(({ inode }) => inode)).toEqual(chain.paths.map((path) => fstatOf(path).ino));
+    expect(status.layers.map(({ device }) => device)).toEqual(chain.paths.map((path) => fstatOf(path).dev));
+    expect(status.layers.map(({ direct }) => direct)).toEqual([false, false, false, true]);
+    expect(status.top).toBe(status.layers.at(-1)?.slot);
+    expect(status.counters.workers).toBe(1);
+  });
+
+  it("hands out the layers' descriptors, close-on-exec", async () => {
+    const chain = await ServedChain.create({ deltas: 3 });
+    await chain.serve();
+    const before = openDescriptors();
+    const layers = await chain.control().layers();
+    expect(layers.map(({ fd }) => readlinkSync(`/proc/self/fd/${fd}`))).toEqual(chain.paths);
+    for (const { fd } of layers) {
+      expect(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')).toMatch(/^flags:\s+0[0-7]*2[0-7]{6}$/m);
+      closeSync(fd);
+    }
+    expect(openDescriptors()).toBe(before);
+  });
+
+  it('refuses what is no request, and serves on', async () => {
+    const chain = await ServedChain.create();
+    const server = await chain.serve();
+    const path = chain.controlPath;
+    const before = openDescriptors();
+    expect(await ask(path, 'junk')).toMatch(/^error EINVAL /);
+    expect(await ask(path, 'loopbox 2 status\n')).toMatch(/^error EPROTONOSUPPORT /);
+    expect(await ask(path, 'loopbox 1 mount\n')).toMatch(/^error EOPNOTSUPP /);
+    expect(await ask(path, 'x'.repeat(100 * KiB))).toMatch(/^error EMSGSIZE /);
+    expect(await ask(path, 'loopbox 1 status\n', [0])).toMatch(/^error EINVAL /);
+    expect(await ask(path, 'loopbox 1 status\n', Array<number>(200).fill(0))).toMatch(/^error EMSGSIZE /);
+    expect(await ask(path, 'loopbox 1 drop\nslot=127\n')).toMatch(/^error ENOENT /);
+    expect(await ask(path, 'loopbox 1 drop\nslot=1\n')).toMatch(/^error /);
+    expect(await ask(path, 'loopbox 1 fold\nslot=1\ninto=0\nto=9223372036854775807\n')).toMatch(/^error /);
+    expect(await ask(path, 'loopbox 1 absorb\nslot=0\nfrom=0\n')).toMatch(/^error /);
+    expect(await ask(path, 'loopbox 1 grow\nsize=9223372036854775807\n')).toMatch(/^error /);
+    expect(await ask(path, 'loopbox 1 grow\nsize=4096\n')).toMatch(/^error /);
+    const names = 'old=a\nkept=b\nnext=c\ntop=d\nmap=1048576\ndata=2097152\n';
+    const directory = openSync(chain.directory, constants.O_RDONLY);
+    expect(await ask(path, `loopbox 1 switch\n${names}`, [directory, directory])).toMatch(/^error EINVAL /);
+    closeSync(directory);
+    const random = seededRandom();
+    for (let round = 0; round < soakCount(2000); round++) {
+      const bytes = Buffer.from(Array.from({ length: 1 + random.below(200) }, () => 1 + random.below(127)));
+      expect(await ask(path, `${random.pick(['', 'loopbox ', 'loopbox 1 ', 'loopbox 1 switch\n'])}${bytes.toString('latin1')}`)).toMatch(
+        /^error /,
+      );
+    }
+    expect(openDescriptors()).toBe(before);
+    const { worker, counters } = await chain.control().status();
+    expect([worker, counters.workers]).toEqual([childrenOf(server.pid)[0], 1]);
+    expect(readdirSync(`/proc/${worker}/fd`).length).toBeLessThan(30);
+  });
+
+  it('is for root alone, and bears peers that come in numbers, send nothing or take nothing', async () => {
+    const chain = await ServedChain.create();
+    const server = await chain.serve();
+    const python = (script: string, ...prefix: string[]) => {
+      const [program, ...args] = [...prefix, 'python3', '-c', `import socket,sys,time,os\n${script}`, chain.controlPath];
+      return execute(program, args);
+    };
+    const connect = 's=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET); s.connect(sys.argv[1])';
+    const asNobody = ['setpriv', '--reuid', '65534', '--clear-groups'];
+    chmodSync(chain.directory, 0o755);
+    expect((await python(connect, ...asNobody)).stderr).toContain('PermissionError');
+    chmodSync(chain.controlPath, 0o666);
+    const stranger = await python(
+      `${connect}\ntry:\n s.send(b'loopbox 1 status\\n'); print(s.recv(100))\nexcept OSError as e: print(e)`,
+      ...asNobody,
+    );
+    expect(stranger.stdout).toMatch(/b''|Broken pipe|reset/);
+
+    const idle = spawn('python3', [
+      '-c',
+      `import socket,sys,time\nall=[]\nfor i in range(100):\n ${connect}\n s.setblocking(False)\n all.append(s)\n try:\n  for j in range(50): s.send(b'loopbox 1 layers\\n')\n except OSError: pass\nprint('there',flush=True)\ntime.sleep(100)`,
+      chain.controlPath,
+    ]);
+    cleanUp(() => void idle.kill('SIGKILL'));
+    await once(idle.stdout, 'data');
+    await writePattern(server, 0, 1);
+    expect(await patternAt(server, 0)).toBe(1);
+    idle.kill('SIGKILL');
+    await expect.poll(() => ask(chain.controlPath, 'loopbox 1 status\n')).toBe('ok');
+  });
+
+  it('is found at a path of any length', async () => {
+    const chain = await ServedChain.create();
+    const deep = join(chain.directory, ...Array<string>(5).fill('d'.repeat(60)));
+    await mkdir(deep, { recursive: true });
+    await chain.serve({ controlPath: join(deep, 'control') });
+    expect((await new StackControl(join(deep, 'control'), 'deep').status()).sizeBytes).toBe(chain.sizeBytes);
+  });
+
+  it('says that there is no server where there is none, and waits no longer than it is told', async () => {
+    const directory = await temporaryDirectory();
+    const control = new StackControl(join(directory, 'control'), 'none');
+    await expect(control.status()).rejects.toThrow(
+      new LoopboxError('ERR_LOOPBOX_WRONG_STATE', 'Cannot ask the storage server of "none": it does not run'),
+    );
+    const chain = await ServedChain.create();
+    const server = await chain.serve();
+    process.kill(childrenOf(server.pid)[0] ?? 0, 'SIGSTOP');
+    const began = performance.now();
+    await expect(native().controlCall(chain.controlPath, 'loopbox 1 status\n', [], 300)).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    expect(performance.now() - began).toBeLessThan(1000);
+    process.kill(childrenOf(server.pid)[0] ?? 0, 'SIGCONT');
+  });
+});
+
+describe('a switch to a new top', () => {
+  it('renames the files, and sends what is written from then on to the new one', async () => {
+    const chain = await namedChain();
+    const server = await chain.serve();
+    await writePattern(server, 100, 1);
+    const control = chain.control();
+    for (const [index, kept] of ['disk@a.delta', 'disk@b.delta', 'disk@c.delta'].entries()) {
+      const request = await prepareSwitch(chain, kept);
+      const top = await control.switchTop(request);
+      const status = await control.status();
+      expect(status.top).toBe(top);
+      expect(status.layers.at(-1)?.inode).toBe(fstatSync(request.nextFd, { bigint: true }).ino);
+      request.close();
+      await writePattern(server, 100, index + 2);
+    }
+    expect(
+      readdirSync(chain.directory)
+        .filter((name) => name.startsWith('disk'))
+        .sort(),
+    ).toEqual(['disk.delta', 'disk@a.delta', 'disk@b.delta', 'disk@c.delta']);
+    expect(await patternAt(server, 100)).toBe(4);
+    // Each file has what was written while it was the top.
+    const { dataOffset } = chain.geometry();
+    for (const [index, name] of ['disk@a.delta', 'disk@b.delta', 'disk@c.delta', 'disk.delta'].entries()) {
+      await using file = await open(join(chain.directory, name), 'r');
+      const { buffer } = await file.read(Buffer.alloc(1), 0, 1, dataOffset + 100 * 4 * KiB);
+      expect(buffer[0]).toBe(index + 1);
+    }
+    // The keeper holds each of the five files once, and no directory.
+    const held = readdirSync(`/proc/${server.pid}/fd`).map((fd) => readlinkSync(`/proc/${server.pid}/fd/${fd}`));
+    expect(held.filter((target) => target.startsWith(chain.directory) && target !== chain.logPath)).toHaveLength(5);
+  });
+
+  it('is refused where a name is taken or missing, with all as before', async () => {
+    const chain = await namedChain();
+    const server = await chain.serve();
+    const request = await prepareSwitch(chain, 'disk@a.delta');
+    await writeFile(join(chain.directory, 'disk@a.delta'), '');
+    await expect(chain.control().switchTop(request)).rejects.toThrow(expect.objectContaining({ code: 'ERR_LOOPBOX_EXISTS' }));
+    await rm(join(chain.directory, 'disk@a.delta'));
+    const missing = { ...request, names: { ...request.names, next: 'other.next' } };
+    await expect(chain.control().switchTop(missing)).rejects.toThrow(LoopboxError);
+    expect(
+      readdirSync(chain.directory)
+        .filter((name) => name.startsWith('disk'))
+        .sort(),
+    ).toEqual(['disk.delta', 'disk.next']);
+    await writePattern(server, 7, 7);
+    expect(await patternAt(server, 7)).toBe(7);
+    await chain.control().switchTop(request);
+    request.close();
+    expect(await patternAt(server, 7)).toBe(7);
+  });
+
+  it('comes through, once, where workers are killed at any moment of it', async () => {
+    const chain = await namedChain();
+    const server = await chain.serve();
+    const mount = await mountServed(server.loop);
+    const random = seededRandom();
+    const writing = new AbortController();
+    const written = writeFiles(mount, writing.signal);
+    const rounds = soakCount(300);
+    for (let round = 0; round < rounds; round++) {
+      const request = await prepareSwitch(chain, `disk@${round}.delta`);
+      const [top] = await Promise.all([chain.control().switchTop(request), killSoon(server, random.below(15))]);
+      request.close();
+      expect((await chain.control().status()).top).toBe(top);
+    }
+    writing.abort();
+    const count = await written;
+    const { layers, counters } = await chain.control().status();
+    expect(layers).toHaveLength(rounds + 2);
+    console.log(`${counters.workers} workers, ${count} files`);
+    await shell('umount', mount);
+    await shell('e2fsck', '-fn', server.loop.path);
+    const again = await mountServed(server.loop);
+    for (let file = 0; file < count; file++) expect(await readFile(join(again, String(file)), 'utf8')).toBe(`${file}`.repeat(5000));
+  });
+});
+
+describe('other requests', () => {
+  it('flush, absorb into the live top, and drop what is then needless', async () => {
+    const chain = await namedChain();
+    const server = await chain.serve();
+    const control = chain.control();
+    await writePattern(server, 5, 5);
+    await writePattern(server, 6, 6);
+    const request = await prepareSwitch(chain, 'disk@a.delta');
+    await control.switchTop(request);
+    request.close();
+    await writePattern(server, 6, 60);
+    const { layers, top } = await control.status();
+    const source = layers.at(-2)?.slot ?? -1;
+    await expect(control.drop(source)).rejects.toThrow(expect.objectContaining({ cause: expect.objectContaining({ code: 'EBUSY' }) }));
+    let next: number | undefined = 0;
+    while (next !== undefined) next = await control.absorb(source, next);
+    await control.drop(source);
+    await control.flush();
+    expect((await control.status()).layers.map(({ slot }) => slot)).toEqual([layers[0]?.slot, top]);
+    expect([await patternAt(server, 5), await patternAt(server, 6)]).toEqual([5, 60]);
+    const held = readdirSync(`/proc/${server.pid}/fd`).map((fd) => readlinkSync(`/proc/${server.pid}/fd/${fd}`));
+    expect(held.filter((target) => target.endsWith('disk@a.delta'))).toEqual([]);
+  });
+
+  it('grow the disk', async () => {
+    const chain = await namedChain();
+    const server = await chain.serve();
+    const { dataOffset } = chain.geometry();
+    await shell('truncate', '-s', String(dataOffset + 128 * MiB), join(chain.directory, 'disk.delta'));
+    await chain.control().grow(128 * MiB);
+    await native().loopResize(server.loop.fd, 128 * MiB);
+    await writePattern(server, (127 * MiB) / (4 * KiB), 9);
+    expect(await patternAt(server, (127 * MiB) / (4 * KiB))).toBe(9);
+    expect((await chain.control().status()).sizeBytes).toBe(128 * MiB);
+    await server.loop.close();
+    expect(await hasEndedWithin({ pid: server.pid, start: server.pidStart }, 2000)).toBe(true);
+  });
+});
+
+function fstatOf(path: string) {
+  const fd = openSync(path, 'r');
+  try {
+    return fstatSync(fd, { bigint: true });
+  } finally {
+    closeSync(fd);
+  }
+}
+
+async function killSoon(server: StackServer, delayMs: number): Promise<void> {
+  await sleep(delayMs);
+  for (const worker of childrenOf(server.pid)) process.kill(worker, 'SIGKILL');
+}
+
+/** Writes files, one after the other, each synced; returns how many. */
+async function writeFiles(directory: string, signal: AbortSignal): Promise<number> {
+  for (let count = 0; ; count++) {
+    if (signal.aborted) return count;
+    await using file = await open(join(directory, String(count)), 'w');
+    await file.writeFile(`${count}`.repeat(5000));
+    await file.sync();
+  }
+}

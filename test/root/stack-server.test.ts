@@ -1,0 +1,359 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { LoopboxError } from '../../src/errors';
+import { readLoop } from '../../src/loop/list-loops';
+import { attachGuard, type StackServer } from '../../src/loop/stack-server';
+import { ContainerCgroups } from '../../src/runtime/cgroups';
+import { readProcess } from '../../src/runtime/processes';
+import { GiB, KiB, MiB } from '../../src/units';
+import { cleanUp, execute, seededRandom, shell, soakCount } from '../fixtures';
+import { checksum } from '../image-view';
+import { childrenOf, hasEndedWithin, holdersOf, mountServed, ServedChain } from '../served-chain';
+
+/** How long after its last user a server may be there. */
+const goneWithinMs = 2000;
+
+function identity({ pid, pidStart }: StackServer) {
+  return { pid, start: pidStart };
+}
+
+async function workerOf({ pid }: StackServer): Promise<number> {
+  for (;;) {
+    const [worker] = childrenOf(pid);
+    if (worker !== undefined) return worker;
+    await sleep(1);
+  }
+}
+
+function nameOf(pid: number): string {
+  return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+}
+
+/** A whole fio run on a device with everything read back; its output where it finds an error. */
+function fio(device: string, ...args: string[]) {
+  const common = ['--direct=1', '--verify=crc32c', '--verify_fatal=1', '--randrepeat=1', '--output-format=terse', '--ioengine=libaio'];
+  return execute('fio', ['--name=verify', `--filename=${device}`, ...common, ...args], { timeoutMs: 300_000 });
+}
+
+/** Reads and writes at the device's beginning, past every cache; rejects with EIO where there is no storage any more. */
+async function touch(device: string): Promise<void> {
+  await shell('dd', `if=${device}`, 'of=/dev/null', 'bs=4096', 'count=1', 'iflag=direct', 'status=none');
+}
+
+describe('a served chain', () => {
+  it('is a disk that keeps what is written, and leaves what is below its top alone', async () => {
+    const chain = await ServedChain.create({ deltas: 2 });
+    const base = await checksum(chain.imagePath);
+    const content = Buffer.alloc(5 * MiB, 'content ');
+    const server = await chain.serve();
+    const mount = await mountServed(server.loop);
+    await server.loop.close();
+    await writeFile(join(mount, 'file'), content);
+    await shell('umount', mount);
+    expect(await hasEndedWithin(identity(server), goneWithinMs)).toBe(true);
+
+    const again = await chain.serve();
+    const secondMount = await mountServed(again.loop);
+    expect((await readFile(join(secondMount, 'file'))).equals(content)).toBe(true);
+    await shell('umount', secondMount);
+    await shell('e2fsck', '-fn', again.loop.path);
+    await again.loop.close();
+    expect(await hasEndedWithin(identity(again), goneWithinMs)).toBe(true);
+    expect(await checksum(chain.imagePath)).toBe(base);
+    expect(chain.remains()).toEqual([]);
+  });
+
+  it('is one image where that is all of it', async () => {
+    const chain = await ServedChain.create({ deltas: 0 });
+    const { loop } = await chain.serve();
+    const mount = await mountServed(loop);
+    await writeFile(join(mount, 'file'), 'in the image');
+    await shell('umount', mount);
+    await loop.close();
+    await shell('e2fsck', '-fn', chain.imagePath);
+    expect(await shell('debugfs', '-R', 'cat /file', chain.imagePath)).toBe('in the image');
+  });
+
+  it('has settings of its own as a loop device', async () => {
+    const chain = await ServedChain.create();
+    const { loop } = await chain.serve();
+    const setting = (name: string) => readFileSync(`/sys/block/loop${loop.index}/${name}`, 'utf8').trim();
+    expect(loop.directIo).toBe(true);
+    expect(setting('loop/autoclear')).toBe('1');
+    expect(setting('loop/backing_file')).toBe(`/${chain.label}`);
+    expect(setting('queue/logical_block_size')).toBe('4096');
+    expect(setting('queue/rq_affinity')).toBe('2');
+    expect(setting('queue/max_sectors_kb')).toBe('1024');
+    expect(Number(setting('size')) * 512).toBe(64 * MiB);
+  });
+
+  it('may be one of several at a time', async () => {
+    const servers = await Promise.all(
+      [1, 2, 3].map(async (number) => {
+        const server = await (await ServedChain.create()).serve();
+        await writeFile(server.loop.path, String(number).repeat(64 * KiB), { flag: 'r+' });
+        return server;
+      }),
+    );
+    for (const [index, { loop }] of servers.entries()) {
+      await shell('blockdev', '--flushbufs', loop.path);
+      expect((await readFile(loop.path)).subarray(0, 64 * KiB).toString()).toBe(String(index + 1).repeat(64 * KiB));
+    }
+  });
+
+  it('is attached at once, however long it is', async () => {
+    for (const [deltas, sizeBytes] of [
+      [1, 64 * MiB],
+      [1, 10 * GiB],
+      [126, 10 * GiB],
+    ] as const) {
+      const chain = await ServedChain.create({ deltas, sizeBytes });
+      const took: number[] = [];
+      let resident = 0;
+      for (let round = 0; round < 5; round++) {
+        const began = performance.now();
+        const server = await chain.serve();
+        await touch(server.loop.path);
+        took.push(performance.now() - began);
+        for (const pid of [server.pid, await workerOf(server)]) {
+          resident += Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 5;
+        }
+        await server.loop.close();
+        await hasEndedWithin(identity(server), goneWithinMs);
+      }
+      console.log(
+        `${deltas} deltas of ${sizeBytes / MiB} MiB: ${took.map((ms) => ms.toFixed(1)).join(' ')} ms, ${Math.round(resident)} KiB`,
+      );
+      expect(Math.min(...took)).toBeLessThan(200);
+      expect(resident).toBeLessThan(8 * KiB);
+    }
+  });
+});
+
+describe('the server of a chain', () => {
+  it('is two processes in a session of their own, which alone hold /dev/fuse', async () => {
+    const server = await (await ServedChain.create()).serve();
+    const worker = await workerOf(server);
+    expect([server.pid, worker].map(nameOf)).toEqual(['loopbox-keeper', 'loopbox-worker']);
+    expect(await holdersOf('/dev/fuse')).toEqual([server.pid, worker].sort((a, b) => a - b));
+    expect(await shell('ps', '-o', 'sid=', '-p', String(worker))).toBe(String(server.pid));
+    const open = readdirSync(`/proc/${server.pid}/fd`).map(Number);
+    expect(open.filter((fd) => fd === 3 || fd === 4)).toEqual([]);
+    expect(readdirSync(`/proc/${server.pid}/fdinfo`).length).toBeLessThan(12);
+    expect(readFileSync(`/proc/${server.pid}/environ`, 'utf8')).not.toContain('HOME');
+  });
+
+  it('is not ended by signals that are meant for many', async () => {
+    const server = await (await ServedChain.create()).serve();
+    const worker = await workerOf(server);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGPIPE'] as const) {
+      for (const pid of [server.pid, worker]) process.kill(pid, signal);
+    }
+    await sleep(50);
+    await touch(server.loop.path);
+    expect(await workerOf(server)).toBe(worker);
+  });
+
+  it('lives in cgroups of its own', async () => {
+    const cgroups = new ContainerCgroups(`loopbox/served-${process.pid}`);
+    cleanUp(() => cgroups.remove());
+    const began = performance.now();
+    const server = await (await ServedChain.create()).serve({ moveToCgroup: (pid) => cgroups.moveToServer(pid) });
+    console.log(`with cgroups: ${(performance.now() - began).toFixed(1)} ms`);
+    for (const pid of [server.pid, await workerOf(server)]) {
+      const places = readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n');
+      expect(places.every((line) => line.endsWith(`:/${cgroups.parent}/server`))).toBe(true);
+    }
+    await server.loop.close();
+    await cgroups.remove();
+    expect(await hasEndedWithin(identity(server), 0)).toBe(true);
+  });
+
+  it('leaves nothing where it can not start', async () => {
+    const chain = await ServedChain.create();
+    await expect(chain.serve({ logPath: '/nonexistent/log' })).rejects.toThrow(/"\/nonexistent\/log": No such file/);
+    await expect(chain.serve({ controlPath: '/nonexistent/control' })).rejects.toThrow(LoopboxError);
+    await expect(chain.serve({ sizeBytes: 63 * MiB })).rejects.toThrow(LoopboxError);
+    const refusal = new Error('no cgroup');
+    const moveToCgroup = () => {
+      throw refusal;
+    };
+    await expect(chain.serve({ moveToCgroup })).rejects.toBe(refusal);
+    expect(chain.remains()).toEqual([]);
+  });
+
+  it('ends with a starter that is killed before the device is mounted', async () => {
+    const chain = await ServedChain.create();
+    const random = seededRandom();
+    for (let round = 0; round < soakCount(100); round++) {
+      const child = starter(chain);
+      if (round % 2) await once(child.stdout ?? child, 'data');
+      await sleep(random.below(round % 2 ? 5 : 120));
+      child.kill('SIGKILL');
+      await once(child, 'close');
+      await expect.poll(() => chain.remains(), { timeout: goneWithinMs }).toEqual([]);
+    }
+  });
+});
+
+describe('a worker that is killed', () => {
+  it.each([1, 16, 128])('is replaced without an error while fio writes and verifies at depth %i', async (depth) => {
+    const chain = await ServedChain.create({ deltas: 1 });
+    const server = await chain.serve();
+    const done = new AbortController();
+    const workers = killAgainAndAgain(server, done.signal);
+    const result = await fio(
+      server.loop.path,
+      '--rw=randrw',
+      '--bs=4k',
+      '--size=48m',
+      `--iodepth=${depth}`,
+      '--time_based',
+      '--runtime=4',
+      '--verify_backlog=512',
+    );
+    done.abort();
+    expect(result.stderr + (result.code === 0 ? '' : result.stdout)).toBe('');
+    const killed = await workers;
+    expect(killed).toBeGreaterThan(10);
+    const { worker, keeper, counters } = await chain.control().status();
+    expect(keeper).toBe(server.pid);
+    expect(worker).toBe(await workerOf(server));
+    expect(counters.workers).toBe(killed + 1);
+  });
+
+  it('loses nothing of a file system in use', async () => {
+    const chain = await ServedChain.create({ deltas: 1 });
+    const server = await chain.serve();
+    const mount = await mountServed(server.loop);
+    const done = new AbortController();
+    const workers = killAgainAndAgain(server, done.signal);
+    for (let round = 0; round < 20; round++) {
+      await writeFile(join(mount, `file-${round}`), Buffer.alloc(MiB, round));
+      await shell('sync', '-f', mount);
+    }
+    done.abort();
+    await workers;
+    await shell('umount', mount);
+    await shell('e2fsck', '-fn', server.loop.path);
+    await server.loop.close();
+    const { loop } = await chain.serve();
+    const again = await mountServed(loop);
+    for (let round = 0; round < 20; round++) {
+      expect((await readFile(join(again, `file-${round}`))).equals(Buffer.alloc(MiB, round))).toBe(true);
+    }
+  });
+
+  it('at once, each time, is given up: an error instead of a hang', async () => {
+    const chain = await ServedChain.create();
+    const server = await chain.serve();
+    while (!(await hasEndedWithin(identity(server), 0))) {
+      for (const worker of childrenOf(server.pid)) killIfThere(worker);
+      await sleep(1);
+    }
+    await expect(touch(server.loop.path)).rejects.toThrow('Input/output error');
+    expect(await chain.log()).toContain('there will be no other');
+  });
+});
+
+describe('a keeper that is killed', () => {
+  it.each(['alone', 'with its worker'])('%s leaves a disk that fails at once, and nothing else', async (how) => {
+    const chain = await ServedChain.create();
+    const server = await chain.serve();
+    const mount = await mountServed(server.loop);
+    const worker = await workerOf(server);
+    const writing = spawn('dd', ['if=/dev/zero', `of=${mount}/file`, 'bs=64k', 'oflag=direct'], { stdio: 'ignore' });
+    await sleep(100);
+    const victims = how === 'alone' ? [server.pid] : [worker, server.pid];
+    for (const pid of victims) process.kill(pid, 'SIGKILL');
+    expect(await hasEndedWithin({ pid: worker, start: readProcess(worker)?.start ?? 0 }, 1000)).toBe(true);
+    expect(await Promise.race([once(writing, 'exit').then(([code]) => code as number), sleep(2000)])).toBe(1);
+    await expect(touch(server.loop.path)).rejects.toThrow('Input/output error');
+    await shell('umount', mount);
+    await server.loop.close();
+    // What was written so far is whole.
+    const { loop } = await chain.serve();
+    await shell('umount', await mountServed(loop));
+    await shell('e2fsck', '-fn', loop.path);
+  });
+});
+
+describe('the guard', () => {
+  it('keeps stock tools from mounting an image that is served, and goes when it is told to', async () => {
+    const chain = await ServedChain.create({ deltas: 0 });
+    const files = await chain.open();
+    const guard = await attachGuard({ fd: files.layers[0]?.fd ?? -1, label: 'base.img', sizeBytes: chain.sizeBytes });
+    const server = await chain.serve({ layers: files.layers, guardFd: guard.fd });
+    await guard.close();
+    await files.close();
+    // A manifest behind the file system.
+    await using file = await open(chain.imagePath, 'r+');
+    await file.truncate(chain.sizeBytes + 64 * KiB);
+
+    const target = join(chain.directory, 'mount');
+    await mkdir(target);
+    const refused = await execute('mount', ['-o', 'loop', chain.imagePath, target]);
+    expect(refused.code).not.toBe(0);
+    expect(refused.stderr).toContain('overlapping loop device');
+    await touch(server.loop.path);
+
+    await chain.control().unguard();
+    await chain.control().unguard();
+    expect(readLoop(guard.index)?.diskSequence).not.toBe(guard.diskSequence);
+    await shell('mount', '-o', 'loop,ro,noload', chain.imagePath, target);
+    await shell('umount', target);
+  });
+
+  it('goes with the server', async () => {
+    const chain = await ServedChain.create({ deltas: 0 });
+    const files = await chain.open();
+    const guard = await attachGuard({ fd: files.layers[0]?.fd ?? -1, label: 'base.img', sizeBytes: chain.sizeBytes });
+    const server = await chain.serve({ layers: files.layers, guardFd: guard.fd });
+    await guard.close();
+    await files.close();
+    for (const pid of [await workerOf(server), server.pid]) process.kill(pid, 'SIGKILL');
+    await server.loop.close();
+    await expect.poll(() => readLoop(guard.index)?.diskSequence === guard.diskSequence, { timeout: goneWithinMs }).toBe(false);
+  });
+});
+
+/** Kills the worker every 100 ms or so; returns how many. */
+async function killAgainAndAgain(server: StackServer, signal: AbortSignal): Promise<number> {
+  const random = seededRandom();
+  let killed = 0;
+  for (;;) {
+    await sleep(60 + random.below(100));
+    if (signal.aborted) return killed;
+    if (killIfThere(await workerOf(server))) killed++;
+  }
+}
+
+function killIfThere(pid: number): boolean {
+  try {
+    return process.kill(pid, 'SIGKILL');
+  } catch {
+    return false;
+  }
+}
+
+/** A process that starts a server on the chain, says so, and holds the device. */
+function starter(chain: ServedChain): ChildProcess {
+  const script = join(dirname(chain.imagePath), 'starter.cjs');
+  const options = {
+    label: chain.label,
+    paths: chain.paths,
+    sizeBytes: chain.sizeBytes,
+    ...chain.geometry(),
+    control: chain.controlPath,
+    log: chain.logPath,
+  };
+  writeFileSync(script, `require(${JSON.stringify(join(import.meta.dirname, 'serve-chain.cjs'))})(${JSON.stringify(options)});`);
+  const child = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  cleanUp(() => void child.kill('SIGKILL'));
+  return child;
+}
