@@ -35,9 +35,10 @@ function printUsage(usage: StoreUsage, context: Context): void {
       ]),
     ),
   );
+  const reserved = store.reservedBytes > 0 ? `, ${formatSize(store.reservedBytes)} in reserve` : '';
   context.print(
     '',
-    `${store.path}: ${formatSize(store.freeBytes)} free of ${formatSize(store.sizeBytes)}, ${formatSize(store.promisedBytes)} promised`,
+    `${store.path}: ${formatSize(store.freeBytes)} free of ${formatSize(store.sizeBytes)}, ${formatSize(store.promisedBytes)} promised${reserved}`,
   );
   for (const { name, problem } of entries) if (problem) context.warn(`${name}: ${problem}`);
 }

@@ -3,6 +3,7 @@ import { isSystemError, LoopboxError } from '../errors';
 import { openImage } from '../image/image-file';
 import { inspectRun } from '../runtime/status';
 import { ownBytes } from './own-bytes';
+import { reservedBytes } from './reserve';
 import type { Store } from './store';
 import { namedTarget, type Target } from './target';
 
@@ -18,7 +19,15 @@ export interface ContainerUsage {
 export interface StoreUsage {
   containers: ContainerUsage[];
   templates: ContainerUsage[];
-  store: { path: string; sizeBytes: number; freeBytes: number /** What all images may grow to. */; promisedBytes: number };
+  store: {
+    path: string;
+    sizeBytes: number;
+    freeBytes: number;
+    /** What all images may grow to. */
+    promisedBytes: number;
+    /** What the store keeps for verbs that free space. */
+    reservedBytes: number;
+  };
 }
 
 export async function diskUsage(store: Store): Promise<StoreUsage> {
@@ -34,6 +43,7 @@ export async function diskUsage(store: Store): Promise<StoreUsage> {
       sizeBytes: host.blocks * host.bsize,
       freeBytes: host.bavail * host.bsize,
       promisedBytes: [...containers, ...templates].reduce((sum, usage) => sum + usage.sizeBytes, 0),
+      reservedBytes: reservedBytes(store),
     },
   };
 }
