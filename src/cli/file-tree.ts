@@ -18,6 +18,7 @@ export function fileTree(files: FileInfo[]): string[] {
   ];
 }
 
-function lineOf({ name, kind, ownBytes, problem }: FileInfo): string {
-  return `${name} (${kind}, ${formatSize(ownBytes)}${problem ? `, ${problem}` : ''})`;
+function lineOf({ name, kind, ownBytes, usedBy, pending, problem }: FileInfo): string {
+  const facts = [kind, formatSize(ownBytes), usedBy.length > 0 && `used by ${usedBy.join(', ')}`, pending && `${pending} pending`, problem];
+  return `${name} (${facts.filter(Boolean).join(', ')})`;
 }

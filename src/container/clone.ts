@@ -4,7 +4,6 @@ import { copyView } from '../image/copy-view';
 import { defaultConfig, type Manifest } from '../image/manifest';
 import { NewFile } from '../image/new-file';
 import { readSuperblock, setReadOnlyFeature } from '../image/superblock';
-import { viewLayers } from '../image/view-pieces';
 import type { Warn, WorkOptions } from '../progress';
 import { publishContainer, renewIdentity, requireFreeName } from './create';
 import { publishLinked } from './linked';
@@ -46,7 +45,7 @@ async function clone(store: Store, from: string, name: string, options: CloneOpt
   await requireFreeName(store, name);
   await using source = await openView(store, from, 'clone', options.signal);
   const content = contentOf(source);
-  if (!options.linked) return copyOf(store, source, name, content, from, options);
+  if (!options.linked) return await copyOf(store, source, name, content, from, options);
   const path = await publishLinked(store, name, requireInStore(store, source, from), content, options);
   return { name, path, sizeBytes: source.chain.sizeBytes, from, how: 'linked' };
 }
@@ -65,7 +64,7 @@ async function copyOf(
   options: CloneOptions,
 ): Promise<Cloned> {
   await using file = await NewFile.create(store.containersDirectory);
-  const how = await copyView(viewLayers(chain), file.fd, options);
+  const how = await copyView(chain.viewLayers(), file.fd, options);
   await setReadOnlyFeature(file.fd, false);
   if ((await readSuperblock(file.fd))?.needsRecovery) await replayJournal(file.fd, label, options.signal);
   const { blockSize = 4096 } = (await readSuperblock(file.fd)) ?? {};

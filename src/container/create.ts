@@ -51,8 +51,8 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   await using template = await openTemplate(store, options.template);
   const config = applyConfigChange(template.manifest.config, options.change);
   const origin = { name: options.template, state: template.manifest.state };
-  if (options.linked) return createLinked(store, name, template, { config, template: origin }, options.sizeBytes);
-  await using copy = await copyToNewImage(template, store.containersDirectory, {
+  if (options.linked) return await createLinked(store, name, template, { config, template: origin }, options.sizeBytes);
+  await using copy = await copyToNewImage(new Chain([template], undefined), store.containersDirectory, {
     ...options,
     label: name,
     check: false,

@@ -1,5 +1,5 @@
 import { LoopboxError } from '../errors';
-import type { ImageFile } from '../image/image-file';
+import type { LayerFile } from '../image/layer-file';
 import type { Config } from '../image/manifest';
 import { inspectRun, type RunState } from '../runtime/status';
 import { FileLock } from './locks';
@@ -58,7 +58,7 @@ export async function describeContainer(target: Target): Promise<ContainerInfo> 
   }
 }
 
-async function contentOf(image: ImageFile) {
+async function contentOf(image: LayerFile) {
   const { manifest } = image;
   return {
     sizeBytes: image.sizeBytes,
@@ -80,7 +80,7 @@ function endOf(run: RunState) {
   };
 }
 
-function stateOf(run: RunState, image?: ImageFile): { state: ContainerState; reason?: string } {
+function stateOf(run: RunState, image?: LayerFile): { state: ContainerState; reason?: string } {
   if (run.running) return run.monitorAlive ? { state: 'running' } : { state: 'running', reason: 'monitor lost' };
   if (run.last) {
     const reason = failureOf(run.last);

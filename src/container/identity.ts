@@ -1,5 +1,6 @@
 import { LoopboxError } from '../errors';
-import { type ImageFile, openImage } from '../image/image-file';
+import { type ImageFile, writeManifest } from '../image/image-file';
+import { type LayerFile, openLayer } from '../image/layer-file';
 import type { Manifest } from '../image/manifest';
 import { unseal } from '../image/seal';
 import type { Warn } from '../progress';
@@ -36,7 +37,7 @@ export async function adoptFile(store: Store, target: Target, image: ImageFile, 
 
   const newIdentity = sealed || twin !== undefined || manifest.container === undefined;
   if (twin) warn(`"${name}" is a copy of "${twin}": it gets a new identity`);
-  const { sealed: _, ...rest } = manifest;
+  const { sealed: _, snapshot: __, ...rest } = manifest;
   const ids = newIdentity && { container: newUuid(), state: newUuid() };
   return { newIdentity, manifest: { ...rest, ...ids, name } };
 }
@@ -55,8 +56,8 @@ async function findTwin(store: Store, name: string, image: ImageFile): Promise<s
 
 async function manifestOf(path: string, label: string) {
   try {
-    await using image = await openImage(path, { label });
-    return image.manifest;
+    await using file = await openLayer(path, { label });
+    return file.manifest;
   } catch (error) {
     // Another container's damage is its own affair; it can't claim this one's identity.
     if (error instanceof LoopboxError) return undefined;
@@ -65,15 +66,15 @@ async function manifestOf(path: string, label: string) {
 }
 
 /** By its manifest, or, where a cut left only that of an unsealing, by ext4's own feature. */
-export function isSealed(image: ImageFile): boolean {
-  return image.manifest?.sealed !== undefined || image.superblock.readOnly;
+export function isSealed(file: LayerFile): boolean {
+  return file.manifest?.sealed !== undefined || (file.kind === 'image' && file.superblock.readOnly);
 }
 
 /**
  * Unseals a sealed file that was dropped into the store, before it is written to. Throws ERR_LOOPBOX_IN_USE where that would change
  * a template, or a backup, through another hard link.
  */
-export async function unsealDropped(image: ImageFile, action: string): Promise<void> {
+export async function unsealDropped(image: LayerFile, action: string): Promise<void> {
   if (image.links > 1) {
     throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot ${action}: its file is sealed and has other hard links`, {
       hint: `cp --reflink=auto --sparse=always ${image.path} ${image.path}.copy && mv ${image.path}.copy ${image.path}`,
@@ -81,7 +82,9 @@ export async function unsealDropped(image: ImageFile, action: string): Promise<v
     });
   }
   await claimImage(image, 'exclusive');
-  await unseal(image);
+  if (image.kind === 'image') return unseal(image);
+  const { sealed: _, ...manifest } = image.manifest;
+  await writeManifest(image, manifest);
 }
 
 /** A sealed FILE stays as it is; the kernel would mount it read-only without a word. */

@@ -1,14 +1,16 @@
 import { LoopboxError } from '../errors';
 import { checkFileSystem, replayJournal } from '../image/check-filesystem';
-import { copyImage } from '../image/copy-image';
+import type { Chain } from '../image/chain';
+import { copyView } from '../image/copy-view';
 import { freeUuid } from '../image/free-uuid';
 import { growFileSystem } from '../image/grow-filesystem';
-import type { ImageFile } from '../image/image-file';
 import { imageSize } from '../image/make-filesystem';
 import { NewFile } from '../image/new-file';
-import { setReadOnlyFeature } from '../image/superblock';
+import { readSuperblock, setReadOnlyFeature } from '../image/superblock';
 import type { WorkOptions } from '../progress';
 import { formatSize, MiB } from '../units';
+
+const defaultBlockSize = 4096;
 
 /** An image in the making: a file without a name, holding a file system that is grown, mounted and filled before it is published. */
 export interface ImageCopy extends AsyncDisposable {
@@ -19,21 +21,22 @@ export interface ImageCopy extends AsyncDisposable {
 }
 
 /**
- * Copies the file system of `source` (not its manifest) into a new file in `directory`, unsealed, and grows it to `sizeBytes`.
+ * Copies the file system of a state (not its manifest) into a new file in `directory`, unsealed, and grows it to `sizeBytes`.
  * A size below the source's is ERR_LOOPBOX_USAGE. What is from elsewhere (`check`) has its journal replayed and is checked.
  */
 export async function copyToNewImage(
-  source: ImageFile,
+  source: Chain,
   directory: string,
   options: WorkOptions & { label: string; sizeBytes?: number | undefined; check: boolean },
 ): Promise<ImageCopy> {
   const wanted = targetSize(source, options.label, options.sizeBytes);
   const file = await NewFile.create(directory);
   try {
-    const how = await copyImage(source.fd, file.fd, source.sizeBytes, options);
-    if (source.superblock.readOnly) await setReadOnlyFeature(file.fd, false);
+    const how = await copyView(source.viewLayers(), file.fd, options);
+    await setReadOnlyFeature(file.fd, false);
+    const superblock = await readSuperblock(file.fd);
     if (options.check) {
-      if (source.superblock.needsRecovery) await replayJournal(file.fd, options.label, options.signal);
+      if (superblock?.needsRecovery) await replayJournal(file.fd, options.label, options.signal);
       await checkFileSystem(file.fd, options.label, options.signal);
       await freeUuid(file.fd, options.signal);
     }
@@ -41,7 +44,7 @@ export async function copyToNewImage(
     return {
       file,
       sizeBytes: wanted,
-      blockSize: source.superblock.blockSize,
+      blockSize: superblock?.blockSize ?? defaultBlockSize,
       how,
       [Symbol.asyncDispose]: () => file.close(),
     };
@@ -52,13 +55,13 @@ export async function copyToNewImage(
 }
 
 /** The size of the copy: as wanted, at least the source's, and such that stock resize2fs finds nothing to grow into. */
-function targetSize(source: ImageFile, label: string, wanted: number | undefined): number {
+function targetSize(source: Chain, label: string, wanted: number | undefined): number {
   if (source.sizeBytes % MiB !== 0) {
     throw new LoopboxError(
       'ERR_LOOPBOX_NOT_SUPPORTED',
       `Cannot import "${label}": its file system of ${source.sizeBytes} bytes is not a multiple of 1 MiB`,
       {
-        hint: `truncate -s %1M ${source.path} && e2fsck -f ${source.path} && resize2fs ${source.path}`,
+        hint: `truncate -s %1M ${source.top.path} && e2fsck -f ${source.top.path} && resize2fs ${source.top.path}`,
       },
     );
   }

@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs';
 import { LoopboxError } from '../errors';
-import type { ImageFile } from '../image/image-file';
+import type { LayerFile } from '../image/layer-file';
 import { removeLog } from '../runtime/logs';
 import { inspectRun } from '../runtime/status';
 import type { Store } from './store';
@@ -10,7 +10,7 @@ import { openTarget, type Target } from './target';
  * Tells a file from another one that has its name, or its inode, later. A container of the store is the same again when its file is
  * copied back.
  */
-export function identityOf({ name }: Target, { fd, manifest }: Pick<ImageFile, 'fd' | 'manifest'>): string {
+export function identityOf({ name }: Target, { fd, manifest }: Pick<LayerFile, 'fd' | 'manifest'>): string {
   if (name !== undefined && manifest?.container !== undefined) return manifest.container;
   const { ino, birthtimeNs } = fstatSync(fd, { bigint: true });
   return `${ino} ${birthtimeNs} ${manifest?.container ?? ''}`;

@@ -10,20 +10,27 @@ import { StoreFiles } from './store-files';
 
 const structureWaitMs = 10_000;
 
-/** Unlinks the files of a container that have no name and that nobody stands on or has attached. For the holder of its verb lock. */
-export async function unlinkUnneeded(store: Store, name: string): Promise<void> {
+/**
+ * Unlinks the files of a container that have no name and that nobody stands on or has attached; returns whether there were any. For the
+ * holder of its verb lock. `files` are the store's as the caller knows them.
+ */
+export async function unlinkUnneeded(store: Store, name: string, files: StoreFiles): Promise<boolean> {
+  if (needless(files, name).length === 0) return false;
   await using _lock = await takeStructureLock(store, 'exclusive', structureWaitMs);
+  let isAny = false;
   // What stood on a file that goes may have been the last that needed the one below.
-  for (let goesOn = true; goesOn; ) {
-    const files = await StoreFiles.scan(store);
+  for (let goesOn = true; goesOn; isAny ||= goesOn) {
+    await syncDirectory(store.containersDirectory);
+    const now = await StoreFiles.scan(store);
     goesOn = false;
-    await syncDirectory(store.containersDirectory);
-    for (const file of files.ofContainer(name)) {
-      if (file.parsed?.role !== 'nameless' || files.above(file).length > 0) continue;
-      goesOn = (await unlinkIfFree(files, file)) || goesOn;
-    }
-    await syncDirectory(store.containersDirectory);
+    for (const file of needless(now, name)) goesOn = (await unlinkIfFree(now, file)) || goesOn;
   }
+  return isAny;
+}
+
+function needless(files: StoreFiles, name: string): IndexedFile[] {
+  const isNeeded = (file: IndexedFile) => files.above(file).length > 0 || files.index.children(file.manifest.state).length > 0;
+  return files.ofContainer(name).filter((file) => file.parsed?.role === 'nameless' && !isNeeded(file));
 }
 
 async function unlinkIfFree(files: StoreFiles, file: IndexedFile): Promise<boolean> {

@@ -1,21 +1,33 @@
-import { existsSync } from 'node:fs';
 import { LoopboxError } from '../errors';
 import { inspectRun } from '../runtime/status';
 import { takeVerbLock } from './locks';
+import { removeFiles } from './remove-files';
 import { requireStopped } from './start';
 import { stopLocked } from './stop';
 import type { Store } from './store';
-import { requireName, resolveRun, type Target, targetOfRun } from './target';
-import { forgetLock, forgetRun, removeEnded, removeFile } from './tidy';
+import { namedTarget, requireName, resolveRun, type Target, targetOfRun } from './target';
+import { forgetLock, forgetRun, removeEnded } from './tidy';
+import { lockTarget } from './work';
 
-/** Removes a container of the store with its file, run directory and log. `force` kills it first; ERR_LOOPBOX_USAGE for a FILE. */
-export async function removeContainer(store: Store, argument: string, options: { force?: boolean | undefined } = {}): Promise<void> {
-  const target = resolveRun(store, argument);
-  requireName(target, 'remove');
-  await using _lock = await takeVerbLock(target.verbLockPath, target.label);
+export interface RemoveOptions {
+  /** Kills it first where it runs. */
+  force?: boolean | undefined;
+  /** Removes its snapshots, too; without it they are ERR_LOOPBOX_WRONG_STATE. */
+  snapshots?: boolean | undefined;
+}
+
+/**
+ * Removes a container of the store with its files, run directory and log, or what is left of one. ERR_LOOPBOX_USAGE for a FILE,
+ * ERR_LOOPBOX_IN_USE where other containers stand on its files.
+ */
+export async function removeContainer(store: Store, argument: string, options: RemoveOptions = {}): Promise<void> {
+  const isRest = !argument.includes('/') && !store.containerNames().includes(argument) && store.fileNamesOf(argument).length > 0;
+  const target = isRest ? namedTarget(store, argument) : resolveRun(store, argument);
+  const name = requireName(target, 'remove');
+  await using _lock = await lockTarget(store, target);
   if (options.force) await stopLocked(target, { timeoutSeconds: 0 });
   await requireStopped(store, target, 'remove');
-  if (existsSync(target.path)) await removeFile(store, target);
+  await removeFiles(store, name, { snapshots: options.snapshots ?? false });
   await forgetRun(store, target);
 }
 

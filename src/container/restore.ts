@@ -8,7 +8,6 @@ import { placeManifest } from '../image/image-file';
 import type { Config, SnapshotRecord } from '../image/manifest';
 import { NewFile } from '../image/new-file';
 import { setReadOnlyFeature } from '../image/superblock';
-import { viewLayers } from '../image/view-pieces';
 import type { Warn, WorkOptions } from '../progress';
 import { inspectRun } from '../runtime/status';
 import { newUuid } from '../uuid';
@@ -106,7 +105,7 @@ async function replaceWhole(
 ): Promise<void> {
   const directory = store.containersDirectory;
   await using file = await NewFile.create(directory);
-  await copyView(viewLayers(chain), file.fd, options);
+  await copyView(chain.viewLayers(), file.fd, options);
   await setReadOnlyFeature(file.fd, false);
   const manifest = topManifest(requireManifest(present.top), config);
   await placeManifest(file.fd, chain.sizeBytes, { ...manifest, kind: 'image', state: newUuid(), sizeBytes: chain.sizeBytes });

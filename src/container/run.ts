@@ -2,10 +2,12 @@ import { constants } from 'node:os';
 import { dirname } from 'node:path';
 import { CleanupStack } from '../cleanup';
 import { isSystemError, LoopboxError } from '../errors';
-import { copyImage } from '../image/copy-image';
-import { type ImageFile, openImage, placeManifest } from '../image/image-file';
+import type { Chain } from '../image/chain';
+import { copyView } from '../image/copy-view';
+import { openImage, placeManifest } from '../image/image-file';
 import { NewFile } from '../image/new-file';
 import { setReadOnlyFeature } from '../image/superblock';
+import { wholeImage } from '../image/whole-image';
 import type { Warn, WorkOptions } from '../progress';
 import { type AttachClient, connectAttach } from '../runtime/attach';
 import type { LastRun, RunRecord } from '../runtime/run-directory';
@@ -14,13 +16,15 @@ import { newUuid } from '../uuid';
 import type { ConfigChange } from './config-input';
 import { createContainer } from './create';
 import { claimImage, takeAttachmentLock } from './disk';
-import { type FileLock, takeVerbLock } from './locks';
+import type { FileLock } from './locks';
+import { openChain } from './open-chain';
 import { removeAfterEnd, removeContainer } from './remove';
 import { type StartOptions, startImage, startLocked } from './start';
 import { awaitDetached, awaitEnd, awaitMonitor, soonMs, watchEnd } from './stop';
 import type { Store } from './store';
-import { namedTarget, openTarget, resolveTarget, type Target, targetOfInode } from './target';
+import { namedTarget, resolveTarget, type Target, targetOfInode } from './target';
 import { forgetRun, tidy } from './tidy';
+import { lockTarget } from './work';
 
 export interface RunOptions extends WorkOptions {
   warn: Warn;
@@ -93,7 +97,7 @@ async function runTarget(
 ): Promise<RunningContainer> {
   let attach: AttachClient | undefined;
   let watch: FileLock | undefined;
-  const record = await locked(target, options.signal, () =>
+  const record = await locked(store, target, options.signal, () =>
     start({
       signal: options.signal,
       warn: options.warn,
@@ -140,15 +144,15 @@ async function runTarget(
   return { name: target.label, record, interrupt, ended: followToEnd() };
 }
 
-async function locked<T>(target: Target, signal: AbortSignal | undefined, body: () => Promise<T>): Promise<T> {
-  await using _lock = await takeVerbLock(target.verbLockPath, target.label, signal);
+async function locked<T>(store: Store, target: Target, signal: AbortSignal | undefined, body: () => Promise<T>): Promise<T> {
+  await using _lock = await lockTarget(store, target, signal);
   return await body();
 }
 
 /** A copy of the file's present without a name: beside it, to share blocks where the host can, or in the store where that can't be written. */
 async function copyForRun(store: Store, target: Target, options: WorkOptions): Promise<NewFile> {
-  await using source = await openTarget(target);
-  await claimImage(source, 'shared');
+  await using source = await openChain(store, target, { signal: options.signal });
+  for (const layer of source.layers) await claimImage(layer, 'shared');
   const copy = await NewFile.create(dirname(target.path)).catch((error: unknown) => {
     if (!isSystemError(error, 'EROFS', 'EACCES', 'EOPNOTSUPP')) throw error;
     store.prepare();
@@ -163,13 +167,12 @@ async function copyForRun(store: Store, target: Target, options: WorkOptions): P
   }
 }
 
-async function fillCopy(source: ImageFile, copy: NewFile, options: WorkOptions): Promise<void> {
-  await copyImage(source.fd, copy.fd, source.sizeBytes, options);
+async function fillCopy(source: Chain, copy: NewFile, options: WorkOptions): Promise<void> {
+  await copyView(source.viewLayers(), copy.fd, options);
   // The copy of a sealed file is not sealed.
   await setReadOnlyFeature(copy.fd, false);
-  if (!source.manifest) return;
-  const { sealed: _, ...manifest } = source.manifest;
-  await placeManifest(copy.fd, source.sizeBytes, manifest);
+  const { manifest } = source.top;
+  if (manifest) await placeManifest(copy.fd, source.sizeBytes, wholeImage(manifest));
 }
 
 /** The exit code that a foreground `run` ends with. Throws where the monitor was killed and took the code with it. */

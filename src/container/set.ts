@@ -1,15 +1,16 @@
 import { CleanupStack } from '../cleanup';
 import { LoopboxError } from '../errors';
-import { type ImageFile, writeManifest } from '../image/image-file';
+import { writeManifest } from '../image/image-file';
+import type { LayerFile } from '../image/layer-file';
 import type { Limits } from '../image/manifest';
 import type { RunRecord } from '../runtime/run-directory';
 import { inspectRun } from '../runtime/status';
 import { updateLimits } from '../runtime/update';
 import { applyConfigChange, applyLimits, type ConfigChange } from './config-input';
 import { isSealed, unsealDropped } from './identity';
-import { takeVerbLock } from './locks';
 import type { Store } from './store';
 import { openTarget, resolveTarget, type Target } from './target';
+import { lockTarget } from './work';
 
 export interface SetResult {
   /** Keys that took effect in the running container. */
@@ -24,7 +25,7 @@ export interface SetResult {
  */
 export async function setConfig(store: Store, argument: string, change: ConfigChange): Promise<SetResult> {
   const target = resolveTarget(store, argument);
-  await using _lock = await takeVerbLock(target.verbLockPath, target.label);
+  await using _lock = await lockTarget(store, target);
   await using image = await openTarget(target, { write: true });
   if (!image.manifest) {
     throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot set "${target.label}": it has no manifest to keep a config in`, {
@@ -54,7 +55,7 @@ async function runWith(store: Store, target: Target, record: RunRecord, limits: 
 }
 
 /** What was dropped into the store is its container's own; a FILE that is sealed stays as it is. */
-async function prepareSealed(target: Target, image: ImageFile): Promise<void> {
+async function prepareSealed(target: Target, image: LayerFile): Promise<void> {
   if (!target.byPath) return unsealDropped(image, `set "${target.label}"`);
   throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot set "${target.label}": it is sealed`, {
     hint: `loopbox import ${target.path}`,

@@ -16,14 +16,15 @@ import type { Store } from './store';
 export type OwnImage = ImageFile & { readonly manifest: Manifest };
 
 /**
- * Copies the disk of a stopped container, whose file the caller has claimed, to `path`: a whole image, sealed; a reflink where the host can.
+ * Copies the disk of a stopped container, whose file the caller has claimed, to `path`: a whole image, sealed; a reflink where the host can. One
+ * that is no snapshot has no record.
  * Where others stand on the container's state, the copy takes it over and the container's own becomes another.
  */
 export async function copyAsSnapshot(
   store: Store,
   image: OwnImage,
   path: string,
-  record: SnapshotRecord,
+  record: SnapshotRecord | undefined,
   options: WorkOptions & { isStoodOn: boolean },
 ): Promise<'reflink' | 'copy'> {
   await using file = await NewFile.create(store.containersDirectory);
@@ -55,18 +56,18 @@ async function publishCopy(
   file: NewFile,
   image: OwnImage,
   path: string,
-  snapshot: SnapshotRecord,
+  snapshot: SnapshotRecord | undefined,
   state: string,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   // A sealed file system is never mounted writable, so nobody else could do it.
   if ((await readSuperblock(file.fd))?.needsRecovery) await replayJournal(file.fd, image.label, signal);
   signal?.throwIfAborted();
-  await sealNewImage(file.fd, image.sizeBytes, { ...image.manifest, state, snapshot });
+  await sealNewImage(file.fd, image.sizeBytes, { ...image.manifest, state, ...(snapshot && { snapshot }) });
   try {
     await file.publish(path);
   } catch (error) {
     if (!isSystemError(error, 'EEXIST')) throw explain(error, `write "${path}"`);
-    throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot take the snapshot "${snapshot.name}": it exists`, { path, cause: error });
+    throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot write "${path}": it exists`, { path, cause: error });
   }
 }

@@ -8,6 +8,7 @@ import { unlinkUnneeded } from './reclaim';
 import { findSnapshot } from './snapshot-files';
 import { requireSnapshotArgument } from './snapshot-names';
 import type { Store } from './store';
+import { StoreFiles } from './store-files';
 import { workOn } from './work';
 
 export interface RemoveSnapshotOptions extends WorkOptions {
@@ -21,7 +22,7 @@ export function removeSnapshot(store: Store, argument: string, options: RemoveSn
     const { container, snapshot } = requireSnapshotArgument(argument);
     await using work = await workOn(store, container, 'remove snapshots of', options.signal);
     await hide(store, container, findSnapshot(work.files, container, snapshot));
-    await unlinkUnneeded(store, container);
+    await unlinkUnneeded(store, container, await StoreFiles.scan(store));
   });
 }
 
@@ -36,7 +37,7 @@ export function removeOldestSnapshots(store: Store, container: string, count: nu
     await using work = await workOn(store, container, 'remove snapshots of', options.signal);
     const oldest = work.files.snapshots(container).slice(0, count);
     for (const file of oldest) await hide(store, container, file);
-    await unlinkUnneeded(store, container);
+    await unlinkUnneeded(store, container, await StoreFiles.scan(store));
     return oldest.map((file) => work.files.nameOf(file));
   });
 }

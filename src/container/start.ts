@@ -2,7 +2,7 @@ import { CleanupStack } from '../cleanup';
 import { LoopboxError } from '../errors';
 import { checkFileSystem, replayJournal } from '../image/check-filesystem';
 import { type ImageFile, writeManifest } from '../image/image-file';
-import { openLayer } from '../image/layer-file';
+import { type LayerFile, openLayer } from '../image/layer-file';
 import { type Config, defaultConfig } from '../image/manifest';
 import { giveNewIdentity } from '../mount/identity';
 import type { Mount } from '../mount/mount-image';
@@ -15,10 +15,11 @@ import { applyConfigChange, type ConfigChange } from './config-input';
 import { containerSpec } from './container-spec';
 import { claimImage, Disk } from './disk';
 import { adoptFile } from './identity';
-import { takeVerbLock } from './locks';
+import { keepStateOfOthers } from './keep-state';
 import { dropOtherPast, identityOf } from './past';
 import type { Store } from './store';
 import { openTarget, resolveTarget, type Target } from './target';
+import { lockTarget } from './work';
 
 export interface StartOptions {
   signal?: AbortSignal | undefined;
@@ -40,16 +41,25 @@ export interface StartOptions {
  */
 export async function startContainer(store: Store, argument: string, options: StartOptions): Promise<RunRecord> {
   const target = resolveTarget(store, argument);
-  await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
+  await using _lock = await lockTarget(store, target, options.signal);
   return await startLocked(store, target, options);
 }
 
 /** As `startContainer`, for a caller that holds the verb lock. */
 export async function startLocked(store: Store, target: Target, options: StartOptions): Promise<RunRecord> {
   await requireStopped(store, target, 'start');
-  await using image = await openTarget(target, { write: true });
+  await keepStateOfOthers(store, target, options.signal);
+  await using image = requireImage(await openTarget(target, { write: true }));
   await claimImage(image, 'exclusive');
   return await startImage(store, target, image, options);
+}
+
+function requireImage(file: LayerFile): ImageFile {
+  if (file.kind === 'image') return file;
+  throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot start "${file.label}": it is a chain of files`, {
+    hint: `loopbox flatten ${file.label}`,
+    path: file.path,
+  });
 }
 
 /** Starts the container in an open image whose attachment lock the caller holds. */

@@ -4,12 +4,13 @@ import { readLoop } from '../loop/list-loops';
 import type { LastRun, RunDirectory, RunRecord } from '../runtime/run-directory';
 import { signalContainer } from '../runtime/signal-container';
 import { inspectRun, type RunState } from '../runtime/status';
-import { FileLock, takeVerbLock } from './locks';
+import { FileLock } from './locks';
 import { isOwnPast } from './past';
 import { type StartOptions, startLocked } from './start';
 import type { Store } from './store';
 import { notRunning, resolveRun, resolveTarget, type Target } from './target';
 import { finishRun } from './tidy';
+import { lockTarget } from './work';
 
 export interface StopOptions {
   /** Seconds between the stop signal and KILL; 10 unless told. */
@@ -24,7 +25,7 @@ export const soonMs = 10_000;
 /** Stops the container: its stop signal, KILL after the time-out. Stopping a stopped one is done. Returns when its file is free. */
 export async function stopContainer(store: Store, argument: string, options: StopOptions): Promise<void> {
   const target = resolveRun(store, argument);
-  await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
+  await using _lock = await lockTarget(store, target, options.signal);
   await stopLocked(target, options);
   await finishRun(store, target, soonMs);
 }
@@ -72,7 +73,7 @@ export async function restartContainer(store: Store, argument: string, options: 
       hint: `loopbox stop ${argument}`,
     });
   }
-  await using _lock = await takeVerbLock(target.verbLockPath, target.label, options.signal);
+  await using _lock = await lockTarget(store, target, options.signal);
   await stopLocked(target, options);
   await startLocked(store, target, options);
 }

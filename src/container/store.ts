@@ -93,6 +93,11 @@ export class Store {
     return this.#fileNames().filter((fileName) => parseFileName(fileName)?.name === name);
   }
 
+  /** Whether any container may stand on another file than its own. */
+  hasDeltas(): boolean {
+    return this.#fileNames().some((fileName) => fileName.endsWith('.delta'));
+  }
+
   #fileNames(): string[] {
     return list(this.containersDirectory).flatMap((entry) => (entry.isFile() ? entry.name : []));
   }

@@ -1,7 +1,7 @@
 import { lstatSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { explain, isSystemError, LoopboxError } from '../errors';
-import { type ImageFile, openImage } from '../image/image-file';
+import { type LayerFile, openLayer } from '../image/layer-file';
 import { isAlive } from '../runtime/processes';
 import type { RunDirectory } from '../runtime/run-directory';
 import { checkContainerName } from './names';
@@ -125,9 +125,9 @@ function fileIdentity(stat: typeof statSync, path: string, label: string, hint?:
   throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot open "${label}": it is not a regular file`, { path });
 }
 
-/** Opens what a target names. */
-export function openTarget(target: Target, options: { write?: boolean } = {}): Promise<ImageFile> {
-  return openImage(target.path, { ...options, label: target.label });
+/** Opens what a target names: an image, or a delta without what it stands on. */
+export function openTarget(target: Target, options: { write?: boolean } = {}): Promise<LayerFile> {
+  return openLayer(target.path, { ...options, label: target.label });
 }
 
 /** Refuses what never happens to a FILE given by path: no verb renames or removes it. */

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { explain, explaining, LoopboxError } from '../errors';
-import { type ImageFile, openImage } from '../image/image-file';
+import { Chain } from '../image/chain';
+import { openImage } from '../image/image-file';
 import { imageSize, makeFileSystem } from '../image/make-filesystem';
 import { type Config, defaultConfig, type Manifest } from '../image/manifest';
 import { NewFile, syncDirectory } from '../image/new-file';
@@ -18,10 +19,9 @@ import { claimImage, fillDisk, takeAttachmentLock } from './disk';
 import { FileLock, takeVerbLock } from './locks';
 import { checkTemplateName } from './names';
 import { copyToNewImage, type ImageCopy } from './new-image';
+import { openView } from './open-chain';
 import { ownBytes } from './own-bytes';
-import { requireStopped } from './start';
 import type { Store } from './store';
-import { openTarget, resolveTarget } from './target';
 
 export interface TemplateImportOptions extends WorkOptions {
   change: ConfigChange;
@@ -60,7 +60,7 @@ async function makeTemplate(store: Store, name: string, source: string, options:
   return await publishTemplate(store, name, copy, applyConfigChange(copy.config, options.change));
 }
 
-/** Makes a sealed template of a stopped container, without the container's identity. Returns also what was cleaned. */
+/** Makes a sealed template of a stopped container or a snapshot, without the container's identity. Returns also what was cleaned. */
 export async function createTemplate(
   store: Store,
   name: string,
@@ -69,25 +69,18 @@ export async function createTemplate(
 ): Promise<TemplateInfo & { cleaned: string[] }> {
   checkTemplateName(name);
   store.prepare();
-  const target = resolveTarget(store, from);
   await using _lock = await takeTemplateLock(store, name, options.signal);
   requireFreeTemplate(store, name);
-  await using _verb = await takeVerbLock(target.verbLockPath, target.label, options.signal);
-  await requireStopped(store, target, 'make a template of');
-  await using image = await openTarget(target);
-  await claimImage(image, 'shared');
-  await using copy = await copyToNewImage(image, store.templatesDirectory, {
-    ...options,
-    label: name,
-    check: image.manifest === undefined,
-  });
+  await using view = await openView(store, from, 'make a template of', options.signal);
+  const { manifest } = view.chain.top;
+  await using copy = await copyToNewImage(view.chain, store.templatesDirectory, { ...options, label: name, check: manifest === undefined });
 
   const cleaned = await fillDisk({ fd: copy.file.fd, ...copy }, name, ({ mount }) => cleanIdentity(mount));
-  return { ...(await publishTemplate(store, name, copy, templateConfig(image))), cleaned };
+  return { ...(await publishTemplate(store, name, copy, templateConfig(manifest))), cleaned };
 }
 
 /** The image's config without the host name: that was the container's own, and a container made from the template has its name for it. */
-function templateConfig({ manifest }: ImageFile): Config {
+function templateConfig(manifest: Manifest | undefined): Config {
   const { hostname: _, ...config } = manifest?.config ?? defaultConfig();
   return config;
 }
@@ -148,8 +141,8 @@ type Template = ImageCopy & { config: Config };
 async function copyRawImage(store: Store, source: string, options: TemplateImportOptions): Promise<Template> {
   await using image = await openImage(source, { label: source });
   await claimImage(image, 'shared');
-  const copy = await copyToNewImage(image, store.templatesDirectory, { ...options, label: source, check: true });
-  return { ...copy, config: templateConfig(image) };
+  const copy = await copyToNewImage(new Chain([image], undefined), store.templatesDirectory, { ...options, label: source, check: true });
+  return { ...copy, config: templateConfig(image.manifest) };
 }
 
 async function fillFromTar(store: Store, name: string, source: string, options: TemplateImportOptions): Promise<Template> {

@@ -1,13 +1,11 @@
 import { rmSync } from 'node:fs';
-import { open, rm } from 'node:fs/promises';
 import { LoopboxError } from '../errors';
-import { syncDirectory } from '../image/new-file';
 import { removeLog } from '../runtime/logs';
 import { reapRun } from '../runtime/reap';
 import { inspectRun } from '../runtime/status';
-import { takeAttachmentLock } from './disk';
 import { FileLock } from './locks';
 import { isOwnPast } from './past';
+import { removeFilesUnlessNeeded } from './remove-files';
 import type { Store } from './store';
 import { resolveTarget, type Target } from './target';
 
@@ -52,17 +50,8 @@ export async function finishRun(store: Store, target: Target, watchMs: number): 
 export async function removeEnded(store: Store, target: Target, watchMs: number): Promise<void> {
   await using watch = await FileLock.take(target.directory.watchPath, 'exclusive', watchMs);
   if (!watch) return;
-  if (target.name !== undefined && (await isOwnPast(target))) await removeFile(store, target);
+  if (target.name !== undefined && (await isOwnPast(target))) await removeFilesUnlessNeeded(store, target.name);
   await forgetRun(store, target);
-}
-
-/** Removes a container's file. Throws ERR_LOOPBOX_IN_USE where it is attached or copied. */
-export async function removeFile(store: Store, target: Target): Promise<void> {
-  // A damaged file is removed like any other, so it is not opened as an image.
-  await using file = await open(target.path, 'r');
-  await takeAttachmentLock({ fd: file.fd, path: target.path }, target.label);
-  await rm(target.path);
-  await syncDirectory(store.containersDirectory);
 }
 
 /** Removes all that the host has of a container that does not run but its file. For the holder of the verb lock. */

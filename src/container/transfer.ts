@@ -3,7 +3,7 @@ import { type FileHandle, lstat, open } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { explain, explaining, isSystemError, LoopboxError } from '../errors';
-import type { Chain } from '../image/chain';
+import { Chain } from '../image/chain';
 import { copyView } from '../image/copy-view';
 import { openImage, placeManifest, rescueImage } from '../image/image-file';
 import { defaultConfig, type Manifest } from '../image/manifest';
@@ -140,7 +140,11 @@ async function importFile(store: Store, source: string, options: ImportOptions):
   store.prepare();
   await using _lock = await takeVerbLock(store.verbLockPath(name), name, options.signal);
   await requireFreeName(store, name);
-  await using copy = await copyToNewImage(image, store.containersDirectory, { ...options, label: source, check: true });
+  await using copy = await copyToNewImage(new Chain([image], undefined), store.containersDirectory, {
+    ...options,
+    label: source,
+    check: true,
+  });
 
   const config = image.manifest?.config ?? defaultConfig();
   await renewIdentity(copy, name, config);

@@ -6,6 +6,7 @@ import { recover } from '../image/recover';
 import { inspectRun } from '../runtime/status';
 import { type FileLock, takeVerbLock } from './locks';
 import { checkContainerName } from './names';
+import { unlinkUnneeded } from './reclaim';
 import type { Store } from './store';
 import { StoreFiles } from './store-files';
 import { namedTarget, requireName, resolveTarget, type Target } from './target';
@@ -67,7 +68,10 @@ export async function workOn(store: Store, argument: string, verb: string, signa
   const lock = await lockTarget(store, target, signal);
   try {
     if (!existsSync(target.path)) resolveTarget(store, name);
-    return { name, target, files: await StoreFiles.scan(store, signal), [Symbol.asyncDispose]: () => lock.close() };
+    let files = await StoreFiles.scan(store, signal);
+    // What an earlier command could not take away, because it was mounted, say.
+    if (await unlinkUnneeded(store, name, files)) files = await StoreFiles.scan(store, signal);
+    return { name, target, files, [Symbol.asyncDispose]: () => lock.close() };
   } catch (error) {
     await lock.close();
     throw error;
