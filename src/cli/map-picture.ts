@@ -3,9 +3,9 @@ import { printable } from '../printable';
 import { formatSize } from '../units';
 import { coloured, colourOf } from './colours';
 
-/** How many cells a line of text has; they are read more easily in eights. */
+/** How many cells a line of text has: a power of two, so that lines begin at round places. */
 export function cellsPerLine(columns: number): number {
-  return Math.max(8, Math.min(128, Math.floor((columns - labelWidth) / 8) * 8));
+  return [128, 64, 32].find((cells) => cells + labelWidth <= columns) ?? 16;
 }
 
 export const linesOfPicture = 16;

@@ -8,10 +8,11 @@ import { verifySeal } from '../image/seal';
 import type { WorkOptions } from '../progress';
 import { openView } from './open-chain';
 import { type RepairedContainer, repairContainer } from './repair';
-import { parseSnapshotArgument } from './snapshot-names';
+import { parseSnapshotArgument, type SnapshotArgument } from './snapshot-names';
 import type { Store } from './store';
 import { StoreFiles } from './store-files';
 import { requireName, resolveTarget } from './target';
+import { workOn } from './work';
 
 export interface CheckedFile {
   name: string;
@@ -47,6 +48,22 @@ export interface CheckOptions extends WorkOptions {
 export async function checkContainer(store: Store, argument: string, options: CheckOptions = {}): Promise<CheckReport> {
   const { container, snapshot } = parseSnapshotArgument(argument);
   if (options.repair) requireRepairable(store, argument, snapshot);
+  const report = await checkState(store, argument, { container, snapshot }, options);
+  if (report.repair?.kept === null) await takeAwayNeedless(store, container);
+  return report;
+}
+
+/** What was the top until a repair that lost nothing: each command that begins takes such files away, once nobody has them open. */
+async function takeAwayNeedless(store: Store, name: string): Promise<void> {
+  await using _work = await workOn(store, name, 'repair');
+}
+
+async function checkState(
+  store: Store,
+  argument: string,
+  { container, snapshot }: SnapshotArgument,
+  options: CheckOptions,
+): Promise<CheckReport> {
   const files = new CheckedFiles();
   const opened = await openView(store, argument, 'check', options.signal).catch((error: unknown) => {
     if (isCorrupt(error)) return error;

@@ -3,7 +3,6 @@ import type { Chain } from '../image/chain';
 import { blockSize } from '../image/delta-geometry';
 import type { LayerFile } from '../image/layer-file';
 import { type Piece, viewPieces } from '../image/view-pieces';
-import { roundUp } from '../units';
 import { openChain } from './open-chain';
 import { findSnapshot } from './snapshot-files';
 import { parseSnapshotArgument } from './snapshot-names';
@@ -62,7 +61,8 @@ async function mapChain(chain: Chain, name: string, options: MapOptions): Promis
   const files = [...chain.layers].reverse();
   const bytes = layers.map(() => 0);
   const { sizeBytes } = chain;
-  const cellBytes = roundUp(sizeBytes / options.cells, blockSize);
+  // A power of two: places in the picture are round numbers.
+  const cellBytes = Math.max(blockSize, 2 ** Math.ceil(Math.log2(sizeBytes / options.cells)));
   // One number for each file in each cell.
   const tally = Array.from({ length: Math.ceil(sizeBytes / cellBytes) }, () => new Float64Array(layers.length));
   for await (const pieces of viewPieces([...layers].reverse(), options.signal)) {
