@@ -39,6 +39,9 @@ class Absorber final : public Completion {
   enum Kind : unsigned { kRead, kWrite, kPunch };
 
   void NextPiece();
+  /** Ends the piece that begins with `next_` where a hole of the source begins or ends. Returns whether it is a hole.
+   */
+  bool CutAtHole(uint64_t& end) const;
   /** Sends the entry for what is left of the piece. */
   void Send(Kind kind);
   void EndPiece(int error);

@@ -33,8 +33,11 @@ class BlockMap {
   /** Reads a layer's map from its file, once: the top's into its region, others' into the owner map. Throws a
    * SystemFailure. */
   void Load(Slot slot);
-  /** Reads the map of a delta that is to become the top into the region that is free. Throws a SystemFailure. */
-  void LoadNextTop(Slot slot);
+
+  // The map of a delta that is to become the top goes into the region that is free, piece by piece:
+  void BeginNextTop();
+  /** `map` is what the file holds from this map page on. */
+  void AddToNextTop(const Layer& layer, uint64_t first_page, char* map, uint64_t pages);
 
   /** Carries up to this many pages of the last top's bits into the owner map. Returns whether some are left. */
   bool Merge(uint64_t pages);
@@ -43,7 +46,8 @@ class BlockMap {
   /** Gives what sealed layer `from` owns below a block to `to`. */
   void Reassign(Slot from, Slot to, uint64_t end_block);
 
-  /** Whether sealed layer `slot` owns blocks that are neither in the top nor in `above`, by that file's map. */
+  /** Whether sealed layer `slot` owns blocks that `above` lacks: the top, or a sealed layer, by what its file says now.
+   */
   bool IsNeeded(Slot slot, Slot above);
 
   /** The first page at or after `page` in which a sealed layer above the bottom owns something, or the number of pages.
@@ -54,7 +58,7 @@ class BlockMap {
   Extent FindInPage(uint64_t block, uint64_t end);
   void MergePage(uint64_t page);
   void MergeMapPage(const uint64_t* bits, uint64_t page, Slot slot);
-  void ReadIntoRegion(Slot slot, int region);
+  void AddMapPage(const Layer& layer, uint64_t page, uint64_t* words, int region);
 
   LiveState& state_;
 };

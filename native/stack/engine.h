@@ -93,20 +93,26 @@ class Engine {
   friend class Request;
   friend class Absorber;
 
-  /** What is told of a request: a piece that was sent alone, all of them together, or the first entry of a chain. */
+  /**
+   * What of a request has completed: the first entry of its chain (told of only when it failed or was short), one of
+   * several reads, one piece of a request that is done piece by piece, or a write that has bits to set.
+   */
   enum Kind : unsigned { kChain, kPart, kPiece, kFirst };
 
   // engine.cc
   void DrainFiles();
-  void LoadMaps();
   void MergeInBackground();
   void Register(Slot slot);
+  bool IsValid(const Request& request) const;
   void Complete(Request& request, unsigned kind, int result);
   void Answer(Request& request, int error);
-  bool IsValid(const Request& request) const;
+  /** Of a read or write that ended with an error: tries it again, holds it, or answers. */
+  void Fail(Request& request, int error);
   io_uring_sqe* Send(Request& request, unsigned kind, uint8_t opcode, Slot slot, uint64_t offset, char* data,
                      uint64_t length, unsigned flags);
-  /** Does a request again from its start, one piece after the other; for what is rare. */
+  void Flush(Request& request);
+  // A request done from its start again, one piece after the other, as far as each one comes: where something was
+  // short.
   void StartPieces(Request& request);
   void NextPiece(Request& request);
   void EndPiece(Request& request, int result);
@@ -114,29 +120,41 @@ class Engine {
   // engine-read.cc
   void Read(Request& request);
   void ReadParts(Request& request);
+  void SendPart(Request& request, Slot slot, uint64_t block, char* data, uint64_t length);
+  /** Returns false where it has few pieces, or more than two owners. */
   bool ReadTwoLayers(Request& request);
   void EndPart(Request& request, int result);
+  /** Returns false where there was nothing to read: zeroes. */
   bool SendReadPiece(Request& request);
 
   // engine-write.cc
   void Write(Request& request);
   void Zero(Request& request);
+  void SendPunch(Request& request, unsigned kind);
+  /** Returns false where it has to wait for an absorb. */
+  bool BeginFirstWrite(Request& request);
+  void EndFirstWrite(Request& request);
   void EndFirst(Request& request, int result);
+  /** The data is there: the bits, then the answer. */
   void Wrote(Request& request);
   void Hold(Request& request);
   void Probe();
   void GoOnWithHeld();
-  void FailHeld();
 
-  // engine-changes.cc, engine-switch.cc
-  /** Runs after the changes before it; `body` calls `EndChange` at its end. */
+  // engine-changes.cc
+  /** Runs `body` after the changes before it; it calls `EndChange` at its end. */
   void Change(std::function<void()> body);
   void EndChange();
+  /** Runs `body` when no request is under way; it calls `GoOn`. */
   void Quietly(std::function<void()> body);
-  void PrepareSwitch(const SwitchOrder& order, std::function<void(int, Slot)> done);
-  void CarryOutSwitch(const PendingSwitch& pending, std::function<void(int, Slot)> done);
-  void DecidePendingSwitch();
+  void GoOn();
+
+  // engine-switch.cc
+  void LoadNextTop(Slot slot, uint64_t page, Done done);
+  /** Renames and goes on with the new top; on failure all is as before. Returns 0 or a negative errno. */
+  int CarryOut(const PendingSwitch& pending);
   void CommitSwitch(Slot slot);
+  void DecidePendingSwitch();
 
   Ring& ring_;
   LiveState& state_;

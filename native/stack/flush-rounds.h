@@ -33,12 +33,13 @@ class FlushRounds final : public Completion {
   void Complete(unsigned kind, int result, unsigned flags) override;
 
  private:
-  /** An entry of the chain; its last one, whose success is told. */
-  enum Kind : unsigned { kLink, kLast };
+  enum Kind : unsigned { kSync, kMapWrite };
 
   void Start();
-  void NextBatch();
-  void End();
+  void SendBatch();
+  void EndBatch();
+  void SendSync(Completion* completion, unsigned kind, unsigned flags);
+  bool HasDirty(uint64_t from_page) const;
 
   Ring& ring_;
   LiveState& state_;
@@ -46,7 +47,10 @@ class FlushRounds final : public Completion {
   const std::array<int, kSlots>& files_;
   std::vector<Done> waiting_, in_round_;
   bool is_running_ = false;
-  int error_ = 0;
-  /** The first map page that this round has not looked at. */
-  uint64_t next_page_ = 0;
+  unsigned under_way_ = 0;
+  bool has_failed_ = false;
+  /** Of the batch: bytes of map pages that are still to be written. */
+  int64_t to_write_ = 0;
+  /** The batch's map pages, and the first one that this round has not looked at. */
+  uint64_t first_page_ = 0, next_page_ = 0;
 };

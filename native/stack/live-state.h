@@ -131,8 +131,6 @@ class LiveState {
   void ClearPending();
 
   EngineCounters& counters() const;
-  /** 64 bytes in which a transport keeps what it agreed on with its client. */
-  std::span<std::byte> transport_area() const;
 
  private:
   struct Header;

@@ -2,8 +2,10 @@
 
 #include <liburing.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <vector>
@@ -50,7 +52,7 @@ class Ring {
   void Unwatch(int watch);
 
   /** Calls back once. */
-  void After(unsigned milliseconds, std::function<void()> body);
+  void After(std::chrono::microseconds time, std::function<void()> body);
 
   /** Calls back once, when all completions that have arrived are handled. Replaces one that was not called as yet. */
   void WhenDrained(std::function<void()> body) { drained_ = std::move(body); }
@@ -75,6 +77,7 @@ class Ring {
   bool is_spinning_ = false, stopped_ = false;
   std::function<void()> drained_;
   std::vector<int> free_files_;
+  std::list<Timer> timers_;
   std::map<int, std::unique_ptr<PollWatch>> watches_;
   int next_watch_ = 1;
 };

@@ -30,5 +30,4 @@ class Scratch {
  private:
   char* base_;
   std::vector<char*> asides_;
-  bool is_trimmed_ = true;
 };

@@ -34,6 +34,10 @@ class Request final : public Completion {
   /** Multiples of kBlockBytes within the disk, the engine checks; kRead and kWrite at most kMaxTransfer long. */
   uint64_t offset = 0, length = 0;
 
+  /** Its blocks. */
+  uint64_t begin() const { return offset / kBlockBytes; }
+  uint64_t end() const { return (offset + length) / kBlockBytes; }
+
   /** The engine keeps it for later, and nothing of it is under way. */
   bool is_parked() const { return is_parked_; }
 
@@ -42,17 +46,12 @@ class Request final : public Completion {
  private:
   friend class Engine;
 
-  uint64_t begin() const { return offset / kBlockBytes; }
-  uint64_t end() const { return (offset + length) / kBlockBytes; }
-
   bool is_parked_ = false;
-  /** Entries that were sent and have not completed; the first error of one, or whether one was short. */
+  /** Reads that were sent and have not completed; an error of one. */
   unsigned under_way_ = 0;
   int error_ = 0;
-  bool is_short_ = false;
-  /** Of a request that is done one piece after the other: how far it has come, and to where the piece under way goes.
-   */
-  uint64_t done_ = 0, piece_end_ = 0;
+  /** Bytes that were read or written, and of several reads the sum that they should have. */
+  uint64_t done_ = 0, expected_ = 0;
   unsigned attempts_ = 0;
   /** Of a read that takes two layers whole: where the upper one's data goes, and which blocks of it count. */
   char* aside_ = nullptr;

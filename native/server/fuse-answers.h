@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "fuse-protocol.h"
+
+/** What a server says of itself and of its one file, whose size is `size_bytes` now. */
+struct FuseFile {
+  std::string name;
+  uint64_t size_bytes;
+  /** The most requests that the kernel sends at once, of those that no one waits for by sleeping. */
+  uint16_t max_background;
+  uint32_t max_transfer;
+};
+
+/** The body of an answer, or an error. */
+struct FuseAnswer {
+  int error = 0;
+  uint32_t length = 0;
+  char body[256];
+};
+
+/** Whether the kernel takes no answer to such a request. */
+bool IsUnanswered(uint32_t opcode);
+
+/** Answers whatever is not the data path. `argument` is what follows the header: of LOOKUP a name that ends with 0. */
+FuseAnswer AnswerFuse(const FuseFile& file, const fuse_in_header& header, const char* argument);

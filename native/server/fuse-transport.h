@@ -1,0 +1,79 @@
+#pragma once
+
+#include <array>
+#include <functional>
+#include <string>
+
+#include "engine.h"
+#include "fuse-answers.h"
+#include "transport.h"
+
+/**
+ * Requests of the one file of a FUSE connection, by /dev/fuse: read as they come by one entry that stays, each into a
+ * buffer of its own, and answered by a chain of entries that ends with giving the buffer back. All of it is silent
+ * while it succeeds.
+ */
+class FuseTransport final : public Transport, private Completion {
+ public:
+  /** `fuse` is someone else's. Throws a SystemFailure. */
+  FuseTransport(Ring& ring, Engine& engine, int fuse, std::string file_name);
+  ~FuseTransport() override;
+
+  /** Has the kernel send again what a dead worker read and did not answer. Returns false where it can't. */
+  bool AskAgain();
+
+  /** Begins to take requests. Calls back once, at the connection's end. */
+  void Start(std::function<void()> ended);
+
+  void Answer(Request& request, int error) override;
+  void Quiesce(std::function<void()> done) override;
+  void Resume() override;
+
+ private:
+  static constexpr unsigned kBuffers = 64;
+
+  struct Slot final : Completion {
+    FuseTransport* transport = nullptr;
+    Request request;
+    uint64_t unique = 0;
+    /** The request or its answer reaches beyond the registered head of the buffer. */
+    bool is_large = false;
+    /** Taken back from the kernel to let no further request come. */
+    bool is_withheld = false;
+    struct {
+      fuse_out_header header;
+      fuse_write_out write;
+    } out;
+
+    void Complete(unsigned kind, int result, unsigned flags) override;
+  };
+
+  enum Kind : unsigned { kRequest, kWithheld };
+  enum SlotKind : unsigned { kAnswer, kProvide };
+
+  void Complete(unsigned kind, int result, unsigned flags) override;
+  void Receive();
+  void Received(int result, unsigned flags);
+  void Provide(Slot& slot);
+  void Withhold();
+  void Withheld(int count);
+  void Take(Slot& slot);
+  void AnswerOther(const Slot& slot, const fuse_in_header& header);
+  void Tick();
+  void TrimBuffers();
+  void End();
+
+  Ring& ring_;
+  Engine& engine_;
+  int fuse_, file_;
+  std::string file_name_;
+  std::function<void()> ended_, quiesced_;
+  char* buffers_;
+  std::array<Slot, kBuffers> slots_;
+  bool is_receiving_ = false, has_multishot_ = true, is_quiesced_ = false, is_ended_ = false;
+  /** Buffers taken back so far. */
+  unsigned withheld_ = 0;
+  /** Requests under way that use more than the heads, and whether some did since the last look. */
+  unsigned large_ = 0;
+  bool were_large_ = false;
+};

@@ -1,0 +1,172 @@
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "engine.h"
+#include "map-window.h"
+
+namespace {
+
+/** Reads one stretch of a map, whole, and calls back once. */
+class MapRead final : public Completion {
+ public:
+  MapRead(Ring& ring, int file, char* data, uint64_t length, uint64_t offset, Engine::Done done)
+      : ring_(ring), file_(file), data_(data), length_(length), offset_(offset), done_(std::move(done)) {
+    Send();
+  }
+
+  void Complete(unsigned, int result, unsigned) override {
+    if (result > 0 && static_cast<uint64_t>(result) < length_ && result % kBlockBytes == 0) {
+      data_ += result, offset_ += result, length_ -= result;
+      return Send();
+    }
+    std::unique_ptr<MapRead> self(this);
+    done_(result == static_cast<int64_t>(length_) ? 0 : result < 0 ? result : -EIO);
+  }
+
+ private:
+  void Send() {
+    ring_.Next(this, 0, IORING_OP_READ, file_, data_, static_cast<uint32_t>(length_), offset_, IOSQE_FIXED_FILE);
+  }
+
+  Ring& ring_;
+  int file_;
+  char* data_;
+  uint64_t length_, offset_;
+  Engine::Done done_;
+};
+
+bool CopyName(const std::string& name, char (&to)[256]) {
+  if (name.empty() || name.size() >= sizeof to || name.find('/') != std::string::npos) return false;
+  std::memcpy(to, name.c_str(), name.size() + 1);
+  return true;
+}
+
+bool IsSameFile(int directory, const char* name, int fd) {
+  struct stat by_name, by_fd;
+  return fstatat(directory, name, &by_name, AT_SYMLINK_NOFOLLOW) == 0 && fstat(fd, &by_fd) == 0 &&
+         by_name.st_dev == by_fd.st_dev && by_name.st_ino == by_fd.st_ino;
+}
+
+/** Never over another file. Returns 0 or a negative errno. */
+int Rename(int directory, const char* from, const char* to) {
+  return renameat2(directory, from, directory, to, RENAME_NOREPLACE) < 0 ? -errno : 0;
+}
+
+int Sync(int fd) {
+  return fsync(fd) < 0 ? -errno : 0;
+}
+
+}  // namespace
+
+void Engine::Switch(SwitchOrder order, std::function<void(int, Slot)> done) {
+  Change([this, order = std::move(order), done = std::move(done)] {
+    auto end = [this, done](int error, Slot slot) {
+      done(error, slot);
+      EndChange();
+    };
+    const LiveState::Chain& chain = state_.chain();
+    PendingSwitch pending{};
+    pending.directory = order.directory;
+    std::optional<Slot> slot = state_.FindFreeSlot();
+    if (chain.length == kMaxLayers || !slot) return end(-EMLINK, 0);
+    if (order.top.is_image || order.top.size != chain.size || !CopyName(order.old_name, pending.old_name) ||
+        !CopyName(order.kept_name, pending.kept_name) || !CopyName(order.next_name, pending.next_name) ||
+        !CopyName(order.top_name, pending.top_name)) {
+      return end(-EINVAL, 0);
+    }
+    pending.slot = *slot;
+    state_.SetLayer(*slot, order.top);
+    auto fail = [this, slot = *slot, end](int error) {
+      if (files_[slot] >= 0) ring_.UnregisterFile(std::exchange(files_[slot], -1));
+      state_.FreeSlot(slot);
+      end(error, 0);
+    };
+    try {
+      Register(*slot);
+      map_.BeginNextTop();
+    } catch (const SystemFailure& failure) {
+      return fail(-failure.error);
+    }
+    LoadNextTop(*slot, 0, [this, pending, fail, end](int error) {
+      if (error) return fail(error);
+      Quietly([this, pending, fail, end] {
+        flushes_.Add([this, pending, fail, end](int flush_error) {
+          int result = flush_error ? flush_error : CarryOut(pending);
+          GoOn();
+          if (result) return fail(result);
+          MergeInBackground();
+          end(0, pending.slot);
+        });
+      });
+    });
+  });
+}
+
+void Engine::LoadNextTop(Slot slot, uint64_t page, Done done) {
+  uint64_t pages = std::min<uint64_t>(state_.pages() - page, kMaxTransfer / kBlockBytes);
+  const Layer& layer = state_.layer(slot);
+  auto read = [this, slot, page, pages, done = std::move(done)](int error) {
+    if (error) return done(error);
+    map_.AddToNextTop(state_.layer(slot), page, scratch_.transfer(), pages);
+    if (page + pages < state_.pages()) return LoadNextTop(slot, page + pages, done);
+    state_.SetLoaded(slot);
+    done(0);
+  };
+  // Owned by its last completion.
+  new MapRead(ring_, files_[slot], scratch_.transfer(), pages * kBlockBytes, layer.map_offset + page * kBlockBytes,
+              std::move(read));
+}
+
+int Engine::CarryOut(const PendingSwitch& pending) {
+  state_.SetPending(pending);
+  int directory = pending.directory;
+  int error = Rename(directory, pending.old_name, pending.kept_name);
+  if (!error) {
+    error = Rename(directory, pending.next_name, pending.top_name);
+    if (!error) {
+      error = Sync(directory);
+      if (!error) {
+        CommitSwitch(pending.slot);
+        state_.ClearPending();
+        return 0;
+      }
+      Rename(directory, pending.top_name, pending.next_name);
+    }
+    Rename(directory, pending.kept_name, pending.old_name);
+  }
+  state_.ClearPending();
+  return error;
+}
+
+void Engine::CommitSwitch(Slot slot) {
+  LiveState::Chain chain = state_.chain();
+  Slot sealed = chain.top();
+  if (!state_.layer(sealed).is_image) chain.unmerged = sealed;
+  chain.region = 1 - chain.region;
+  chain.order[chain.length++] = slot;
+  state_.Commit(chain);
+}
+
+void Engine::DecidePendingSwitch() {
+  std::optional<PendingSwitch> pending = state_.pending();
+  if (!pending) return;
+  int directory = pending->directory;
+  int old_top = state_.layer(state_.chain().top()).fd, next_top = state_.layer(pending->slot).fd;
+  if (old_top != next_top) {
+    // After the first rename it goes on: then no file is called as the top was.
+    if (IsSameFile(directory, pending->kept_name, old_top) && IsSameFile(directory, pending->next_name, next_top)) {
+      Rename(directory, pending->next_name, pending->top_name);
+    }
+    if (IsSameFile(directory, pending->top_name, next_top)) {
+      CheckOn(directory, fsync(directory), "fsync");
+      CommitSwitch(pending->slot);
+    }
+  }
+  state_.ClearPending();
+}
