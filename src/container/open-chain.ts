@@ -6,7 +6,7 @@ import { StateIndex } from '../image/state-index';
 import { claimImage } from './disk';
 import { findSnapshot } from './snapshot-files';
 import { parseSnapshotArgument } from './snapshot-names';
-import { requireStopped } from './start';
+import { requireStopped } from './require-stopped';
 import type { Store } from './store';
 import { resolveTarget } from './target';
 import { lockTarget, workOn } from './work';

@@ -2,7 +2,7 @@ import { LoopboxError } from '../errors';
 import { inspectRun } from '../runtime/status';
 import { takeVerbLock } from './locks';
 import { removeFiles } from './remove-files';
-import { requireStopped } from './start';
+import { requireStopped } from './require-stopped';
 import { stopLocked } from './stop';
 import type { Store } from './store';
 import { namedTarget, requireName, resolveRun, type Target, targetOfRun } from './target';

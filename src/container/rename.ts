@@ -8,7 +8,7 @@ import { isSealed } from './identity';
 import { FileLock, takeVerbLock } from './locks';
 import { checkContainerName } from './names';
 import { forgetFormer } from './remove';
-import { requireStopped } from './start';
+import { requireStopped } from './require-stopped';
 import type { Store } from './store';
 import { namedTarget, requireName, resolveTarget, type Target } from './target';
 

@@ -9,7 +9,7 @@ import { copyAsSnapshot, type OwnImage } from './snapshot-direct';
 import { requireFreeSnapshotName, requireManifest, snapshotNames, snapshotPath } from './snapshot-files';
 import { fileHasNoSnapshots, parseSnapshotArgument, timedSnapshotName } from './snapshot-names';
 import { snapshotRunning } from './snapshot-running';
-import { requireStopped } from './start';
+import { requireStopped } from './require-stopped';
 import type { Store } from './store';
 import { type Work, workOn } from './work';
 

@@ -1,24 +1,24 @@
 import { CleanupStack } from '../cleanup';
 import { LoopboxError } from '../errors';
 import { checkFileSystem, replayJournal } from '../image/check-filesystem';
-import { type ImageFile, writeManifest } from '../image/image-file';
+import { writeManifest } from '../image/image-file';
 import { type LayerFile, openLayer } from '../image/layer-file';
 import { type Config, defaultConfig } from '../image/manifest';
 import { giveNewIdentity } from '../mount/identity';
 import type { Mount } from '../mount/mount-image';
 import type { Warn } from '../progress';
-import { reapRun } from '../runtime/reap';
 import type { RunRecord } from '../runtime/run-directory';
 import { startContainer as startRuntime } from '../runtime/start-container';
-import { inspectRun } from '../runtime/status';
 import { applyConfigChange, type ConfigChange } from './config-input';
 import { containerSpec } from './container-spec';
-import { claimImage, Disk } from './disk';
+import { attachPresent, type ClaimedPresent, openToStart } from './attach-present';
 import { adoptFile } from './identity';
 import { keepStateOfOthers } from './keep-state';
 import { dropOtherPast, identityOf } from './past';
+import { requireStopped } from './require-stopped';
 import type { Store } from './store';
-import { openTarget, resolveTarget, type Target } from './target';
+import { watchStorage } from './storage-watch';
+import { resolveTarget, type Target } from './target';
 import { lockTarget } from './work';
 
 export interface StartOptions {
@@ -49,40 +49,27 @@ export async function startContainer(store: Store, argument: string, options: St
 export async function startLocked(store: Store, target: Target, options: StartOptions): Promise<RunRecord> {
   await requireStopped(store, target, 'start');
   await keepStateOfOthers(store, target, options.signal);
-  await using image = requireImage(await openTarget(target, { write: true }));
-  await claimImage(image, 'exclusive');
-  return await startImage(store, target, image, options);
+  await using present = await openToStart(store, target, options);
+  return await startPresent(store, target, present, options);
 }
 
-function requireImage(file: LayerFile): ImageFile {
-  if (file.kind === 'image') return file;
-  throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot start "${file.label}": it is a chain of files`, {
-    hint: `loopbox flatten ${file.label}`,
-    path: file.path,
-  });
-}
-
-/** Starts the container in an open image whose attachment lock the caller holds. */
-export async function startImage(store: Store, target: Target, image: ImageFile, options: StartOptions): Promise<RunRecord> {
+/** Starts the container in a present whose files the caller has claimed. */
+export async function startPresent(store: Store, target: Target, present: ClaimedPresent, options: StartOptions): Promise<RunRecord> {
   await using cleanup = new CleanupStack();
-  for (const key of image.ignored) options.warn(`"${target.label}" asks for "${key}", which no file can grant: ignored`);
-  if (target.byPath) await checkStrangersFile(store, image, options.signal);
-  const adoption = await adoptFile(store, target, image, options.warn);
+  const { top } = present.chain;
+  for (const key of top.ignored) options.warn(`"${target.label}" asks for "${key}", which no file can grant: ignored`);
+  if (target.byPath) await checkStrangersFile(store, top, options.signal);
+  const adoption = await adoptFile(store, target, top, options.warn);
   options.signal?.throwIfAborted();
 
-  const disk = cleanup.use(
-    await Disk.attach(
-      { fd: image.fd, sizeBytes: image.sizeBytes, blockSize: image.superblock.blockSize },
-      { name: target.label, warn: options.warn },
-    ),
-  );
-  const config = effectiveConfig(image, options.change);
-  const hostname = config.hostname ?? target.name ?? image.manifest?.name ?? 'loopbox';
+  const disk = cleanup.use(await attachPresent(target, present, options));
+  const config = effectiveConfig(top, options.change);
+  const hostname = config.hostname ?? target.name ?? top.manifest?.name ?? 'loopbox';
   if (adoption?.newIdentity) await renewIdentity(disk.mount, hostname, target.label, options.warn);
   const about = { label: target.label, terminal: options.terminal ?? false, warn: options.warn };
   const { spec, stopSignal } = await containerSpec(disk.mount.tree, { ...config, hostname }, about);
-  if (adoption) await writeManifest(image, adoption.manifest);
-  const identity = identityOf(target, image);
+  if (adoption) await writeManifest(top, adoption.manifest);
+  const identity = identityOf(target, top);
   dropOtherPast(store, target, identity);
   options.signal?.throwIfAborted();
 
@@ -98,16 +85,21 @@ export async function startImage(store: Store, target: Target, image: ImageFile,
       identity,
       label: target.label,
       loop: { index: disk.loop.index, diskSequence: disk.loop.diskSequence },
+      ...(disk.server && { server: { pid: disk.server.pid, start: disk.server.pidStart } }),
       stopSignal,
       limits: config.limits,
     },
     stdin: options.stdin ?? false,
-    beforeStart: options.beforeStart,
+    beforeStart: async () => {
+      watchStorage(target.directory);
+      await options.beforeStart?.();
+    },
+    releaseDisk: () => disk.close(),
     exitCommand: options.exitCommand,
     signal: options.signal,
   });
-  if (!target.byPath && image.manifest && !image.manifest.started) {
-    await writeManifest(image, { ...image.manifest, started: record.startedAt });
+  if (!target.byPath && top.manifest && !top.manifest.started) {
+    await writeManifest(top, { ...top.manifest, started: record.startedAt });
   }
   return record;
 }
@@ -119,24 +111,14 @@ async function renewIdentity(mount: Mount, hostname: string, label: string, warn
   await mount.sync();
 }
 
-/** Tidies up after an earlier run, and throws ERR_LOOPBOX_WRONG_STATE where the container runs. For a caller that holds the verb lock. */
-export async function requireStopped(store: Store, target: Target, verb: string): Promise<void> {
-  const state = await inspectRun(target.directory);
-  if (state.running) {
-    throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot ${verb} "${target.label}": it is running`, {
-      hint: `loopbox stop ${target.label}`,
-    });
-  }
-  await reapRun(target.directory, store.runtime);
-}
-
-function effectiveConfig(image: ImageFile, change: ConfigChange | undefined): Config {
+function effectiveConfig(image: LayerFile, change: ConfigChange | undefined): Config {
   const config = image.manifest?.config ?? defaultConfig();
   return change ? applyConfigChange(config, change) : config;
 }
 
 /** A FILE from elsewhere is checked before the kernel mounts it; one whose container id the store knows is our own. */
-async function checkStrangersFile(store: Store, image: ImageFile, signal: AbortSignal | undefined): Promise<void> {
+async function checkStrangersFile(store: Store, image: LayerFile, signal: AbortSignal | undefined): Promise<void> {
+  if (image.kind === 'delta') return;
   if (image.manifest?.container !== undefined && (await isKnown(store, image.manifest.container))) return;
   if (image.superblock.needsRecovery) await replayJournal(image.fd, image.label, signal);
   await checkFileSystem(image.fd, image.label, signal);
