@@ -6,10 +6,8 @@ import { formatFileName } from '../image/file-names';
 import type { Manifest } from '../image/manifest';
 import { withReadOnlyFeature } from '../image/superblock';
 import { newUuid } from '../uuid';
-import { takeStructureLock } from './locks';
+import { structureWaitMs, takeStructureLock } from './locks';
 import type { Store } from './store';
-
-const structureWaitMs = 10_000;
 
 /**
  * Makes the container NAME an empty delta on a state whose files the caller has locked, with ids of its own, and returns its path. Its file

@@ -70,6 +70,9 @@ export async function takeVerbLock(path: string, label: string, signal?: AbortSi
   });
 }
 
+/** How long a command waits for the structure of a store: it is held for moments. */
+export const structureWaitMs = 10_000;
+
 /**
  * The structure lock of a store: shared by who adds a child to a state or attaches a chain, exclusive for who removes a file that others may
  * stand on, or ends a merge; never held while data is copied. Tried for `waitMs`, then ERR_LOOPBOX_LOCKED: who holds a container's verb

@@ -4,11 +4,9 @@ import { isSystemError } from '../errors';
 import { syncDirectory } from '../image/new-file';
 import type { IndexedFile } from '../image/state-index';
 import { unlinkNeedless } from '../image/unlink-file';
-import { takeStructureLock, tryLock } from './locks';
+import { structureWaitMs, takeStructureLock, tryLock } from './locks';
 import type { Store } from './store';
 import { StoreFiles } from './store-files';
-
-const structureWaitMs = 10_000;
 
 /**
  * Unlinks the files of a container that have no name and that nobody stands on or has attached; returns whether there were any. For the

@@ -6,11 +6,9 @@ import { LoopboxError } from '../errors';
 import { parseFileName } from '../image/file-names';
 import { syncDirectory } from '../image/new-file';
 import { takeAttachmentLock } from './disk';
-import { takeStructureLock } from './locks';
+import { structureWaitMs, takeStructureLock } from './locks';
 import type { Store } from './store';
 import { StoreFiles } from './store-files';
-
-const structureWaitMs = 10_000;
 
 /**
  * Removes all files of a container that does not run, its present first; a kill leaves a rest that is removed like the whole. Damaged ones go

@@ -7,10 +7,8 @@ import { syncFile } from '../image/file-io';
 import type { LayerExtension } from '../image/file-names';
 import type { LayerFile } from '../image/layer-file';
 import type { Config, Manifest, SnapshotRecord } from '../image/manifest';
-import { takeStructureLock } from './locks';
+import { structureWaitMs, takeStructureLock } from './locks';
 import type { Store } from './store';
-
-const structureWaitMs = 10_000;
 
 /** A commit of a stopped container's top, whose chain the caller has claimed. */
 export interface Replacement {

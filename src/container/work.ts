@@ -33,7 +33,7 @@ async function recoverContainer(store: Store, target: Target, name: string): Pro
   // A present that is alone has nothing to be recovered from.
   if (others.length === 0 && (only === undefined || parseFileName(only)?.role === 'top')) return;
   const live = (await inspectRun(target.directory)).running ? servedFile(store, name) : undefined;
-  await recover(store.containersDirectory, name, { live, renameRest: (from, to) => moveRunAlong(store, from, to) });
+  await recover(store.containersDirectory, name, { live, renameRest: async (from, to) => moveRunAlong(store, from, to) });
 }
 
 /** The file that a running container writes to: the one that bears its name. */
@@ -43,7 +43,7 @@ function servedFile(store: Store, name: string): { device: bigint; inode: bigint
 }
 
 /** The record of the last run and the log go with a container that is renamed; they are no part of it. Idempotent. */
-export async function moveRunAlong(store: Store, from: string, to: string): Promise<void> {
+export function moveRunAlong(store: Store, from: string, to: string): void {
   moveAlong(store.runDirectory(from).root, store.runDirectory(to).root);
   moveAlong(store.logPath(from), store.logPath(to));
 }
