@@ -37,8 +37,9 @@ def below(path):
         if mine["state"] in (fold.get("to"), fold.get("keep")):
             return image, fold["cursor"] if mine["state"] == fold["to"] else 0
     same = [other for other in files if other != path and files[other]["state"] == mine["parent"]["state"]]
-    foreign = lambda other: owner(other) != owner(path)
-    return min(same, key=lambda p: (foreign(p), foreign(p) and "sealed" not in files[p], files[p]["kind"] == "delta")), 0
+    places = [os.path.dirname(other) for other in files]  # in the order in which they were looked at
+    rank = lambda p: (1, "sealed" not in files[p], places.index(os.path.dirname(p))) if owner(p) != owner(path) else (0,)
+    return min(same, key=lambda p: (*rank(p), files[p]["kind"] == "delta")), 0
 
 (path, out, *others), layers = sys.argv[1:], []
 paths = [found for place in [os.path.dirname(path), *others] for found in sorted(glob.glob(place + "/*")) if not found.endswith(".next")]

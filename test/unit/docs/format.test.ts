@@ -6,16 +6,23 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, it } from 'vitest';
 import { placeManifest, openImage, writeManifest } from '../../../src/image/image-file';
-import { type Manifest, parseManifest } from '../../../src/image/manifest';
+import type { Geometry } from '../../../src/image/delta-geometry';
+import { type Manifest, noState, parseManifest } from '../../../src/image/manifest';
 import { KiB, MiB } from '../../../src/units';
 import { parseFileBlocks } from '../../file-blocks';
 import { sampleManifest, superblockBytes, uuids } from '../image/golden';
 
 const document = readFileSync(join(import.meta.dirname, '../../../docs/format.md'), 'utf8');
 
-/** A manifest with every key that there is: the compiler sees to that. */
-const fullManifest = {
-  kind: 'image',
+type Full<T> = Required<Omit<T, 'formatMinor' | 'config'>> & {
+  config: Required<Omit<Manifest['config'], 'limits' | 'hooks'>> & {
+    limits: Required<Manifest['config']['limits']>;
+    hooks: Required<NonNullable<Manifest['config']['hooks']>>;
+  };
+};
+
+/** Two manifests that have every key that there is between them: the compiler sees to that. */
+const common = {
   container: uuids.container,
   state: uuids.state,
   name: 'web',
@@ -23,7 +30,16 @@ const fullManifest = {
   created: '2025-01-02T03:04:05.678Z',
   started: '2025-01-02T03:04:06.678Z',
   template: { name: 'base:1', state: uuids.state },
-  sealed: { lengthBytes: 2 * MiB + 64 * KiB, superblockCrc32c: 1 },
+  snapshot: {
+    name: 'mon',
+    created: '2025-01-02T03:04:05Z',
+    consistency: 'application' as const,
+    frozenMs: 2.5,
+    description: 'x',
+    hooks: { pre: 0, post: 1 },
+  },
+  formerly: 'old',
+  identity: 'pending' as const,
   config: {
     command: ['/bin/true'],
     environment: {},
@@ -33,10 +49,27 @@ const fullManifest = {
     stopSignal: 'SIGTERM',
     limits: { memoryBytes: 64 * MiB, cpus: 0.5, pids: 40 },
     labels: {},
+    attach: 'auto' as const,
+    settle: 'never' as const,
+    hooks: { pre: 'sync', post: 'true', timeoutSeconds: 1 },
   },
-} satisfies Required<Omit<Manifest, 'formatMinor' | 'config'>> & {
-  config: Required<Omit<Manifest['config'], 'limits'>> & { limits: Required<Manifest['config']['limits']> };
 };
+const fullImage = {
+  ...common,
+  kind: 'image',
+  state: noState,
+  sealed: { lengthBytes: 2 * MiB + 64 * KiB, superblockCrc32c: 1 },
+  fold: { to: uuids.state, cursor: 0, keep: uuids.container },
+} satisfies Full<Omit<Manifest, 'parent' | keyof Geometry>>;
+const fullDelta = {
+  ...common,
+  kind: 'delta',
+  parent: { state: uuids.state, hint: 'base.img' },
+  mapOffset: MiB,
+  mapBytes: 4 * KiB,
+  dataOffset: 2 * MiB,
+  sealed: { lengthBytes: 4 * MiB, mapCrc32c: 1 },
+} satisfies Full<Omit<Manifest, 'fold'>>;
 
 function keysOf(value: object, prefix = ''): string[] {
   return Object.entries(value).flatMap(([key, one]: [string, unknown]) => {
@@ -46,20 +79,22 @@ function keysOf(value: object, prefix = ''): string[] {
 }
 
 function without(path: string): string {
-  const copy = structuredClone(fullManifest) as object as Record<string, object>;
+  const isInImage = keysOf(fullImage).includes(path);
+  const copy = structuredClone(isInImage ? fullImage : fullDelta) as object as Record<string, object>;
   const parts = path.split('.');
   const last = parts.pop() as string;
   const parent = parts.reduce((object, part) => object[part] as Record<string, object>, copy);
   delete parent[last];
-  return JSON.stringify(copy);
+  return JSON.stringify({ ...copy, ...(path === 'fold' && { state: uuids.state }) });
 }
 
 describe("docs/format.md's table of keys", () => {
   const rows = [...document.matchAll(/^\| `([a-zA-Z0-9.]+)` \| \w+ \| (yes|no) \|/gm)];
 
   it('lists every key that the parser knows, and no other', () => {
-    expect(rows.map(([, key]) => key)).toEqual(keysOf(fullManifest));
-    expect(parseManifest(JSON.stringify(fullManifest), 'x').ignored).toEqual([]);
+    const known = [...new Set([...keysOf(fullImage), ...keysOf(fullDelta)])];
+    expect(rows.map(([, key]) => key).sort()).toEqual(known.sort());
+    for (const full of [fullImage, fullDelta]) expect(parseManifest(JSON.stringify(full), 'x').ignored).toEqual([]);
   });
 
   it.each(rows.map(([, key = '', required]) => [key, required] as const))('says whether "%s" is required (%s)', (key, required) => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { LoopboxError } from '../../../src/errors';
 import { crc32c } from '../../../src/image/crc32c';
+import { openDelta } from '../../../src/image/delta-file';
 import { identifyContent } from '../../../src/image/identify-content';
 import { openImage, placeManifest, rescueImage } from '../../../src/image/image-file';
 import { formatManifest, parseManifest } from '../../../src/image/manifest';
@@ -86,6 +87,18 @@ describe('strange input makes a parser return something sound or a LoopboxError:
     sealed: { lengthBytes: 2 * MiB + 65536, superblockCrc32c: 7 },
   });
 
+  const { sealed: _, ...rest } = manifest;
+  const deltaManifest = {
+    ...rest,
+    kind: 'delta' as const,
+    parent: { state: '11111111-2222-4333-8444-555555555555', hint: 'base.img' },
+    mapOffset: MiB,
+    mapBytes: 4096,
+    dataOffset: 2 * MiB,
+    sealed: { lengthBytes: 4 * MiB, mapCrc32c: 7 },
+    snapshot: { name: 'mon', created: '2025-01-02T03:04:05Z', consistency: 'crash' as const },
+  };
+
   it('values of manifests', async () => {
     const random = seededRandom();
     for (let round = 0; round < soakCount(30_000); round++) {
@@ -96,6 +109,32 @@ describe('strange input makes a parser return something sound or a LoopboxError:
       if (parsed) expect(parseManifest(formatManifest(parsed.manifest), 'x', minor).manifest).toEqual(parsed.manifest);
     }
     expect(Object.keys({}.constructor.prototype as object)).toEqual([]);
+  });
+
+  it('values of manifests of deltas', async () => {
+    const random = seededRandom();
+    for (let round = 0; round < soakCount(30_000); round++) {
+      const parsed = await resultOf(() => parseManifest(JSON.stringify(mutateValue(deltaManifest, random)), 'x'));
+      if (parsed) expect(parseManifest(formatManifest(parsed.manifest), 'x').manifest).toEqual(parsed.manifest);
+    }
+  });
+
+  it('whole deltas', async () => {
+    const random = seededRandom();
+    const path = join(directory, 'fuzz.delta');
+    for (let round = 0; round < soakCount(3000); round++) {
+      await using file = await open(path, 'w+');
+      await file.truncate(random.pick([0, 2, 4, 5, 70_000 / MiB]) * MiB);
+      const slots = random.below(2)
+        ? rawSlots(JSON.stringify(mutateValue(deltaManifest, random)).slice(0, 32_000))
+        : encodeSlots(deltaManifest);
+      await file.write(random.below(2) ? mutateBytes(slots, random) : slots, 0, undefined, 0);
+      await using delta = await resultOf(() => openDelta(path));
+      if (!delta) continue;
+      const { mapOffset, mapBytes, dataOffset, sizeBytes, fileSizeBytes } = delta;
+      expect(mapOffset >= slotsLength && mapOffset + mapBytes <= dataOffset && dataOffset + sizeBytes <= fileSizeBytes).toBe(true);
+      expect(mapBytes * 8 * 4096).toBeGreaterThanOrEqual(sizeBytes);
+    }
   });
 
   it('bytes of manifests', async () => {

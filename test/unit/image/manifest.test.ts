@@ -88,6 +88,21 @@ describe('parseManifest', () => {
     ['config.limits.pids', 1.5],
     ['config.limits.pids', -1],
     ['config.labels.x', {}],
+    ['config.attach', 'loop'],
+    ['config.settle', true],
+    ['config.hooks', { pre: '' }],
+    ['config.hooks', { timeoutSeconds: 0 }],
+    ['parent', { state: uuids.state }],
+    ['mapOffset', MiB],
+    ['snapshot', { name: 'mon', created: '2025-01-02T03:04:05Z', consistency: 'crash', frozenMs: -1 }],
+    ['snapshot', { name: 'MON', created: '2025-01-02T03:04:05Z', consistency: 'crash' }],
+    ['snapshot', { name: 'mon', created: '2025-01-02T03:04:05Z', consistency: 'perfect' }],
+    ['fold', { to: 'x', cursor: 0 }],
+    ['fold', { to: uuids.state, cursor: -1 }],
+    ['formerly', '../x'],
+    ['identity', 'old'],
+    ['state', '00000000-0000-0000-0000-000000000000'],
+    ['container', '00000000-0000-0000-0000-000000000000'],
   ])('refuses a wrong %s (%j) as corrupt, by its name', (path, value) => {
     const error = failure(() => parseManifest(withKey(path, value), 'web.img'));
     expect(error.code).toBe('ERR_LOOPBOX_CORRUPT');
