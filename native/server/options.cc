@@ -12,19 +12,20 @@ constexpr uint64_t kMaxOffset = std::numeric_limits<int64_t>::max();
 constexpr uint64_t kMaxDescriptor = 1 << 20;
 constexpr uint64_t kMaxSpinMicroseconds = 10'000;
 
-/** `KIND:FD:SIZE:MAP_OFFSET:DATA_OFFSET`. */
+/** `KIND:FD:SIZE:MAP_OFFSET:DATA_OFFSET:FIRST_BLOCK`. */
 Layer ParseLayer(const std::string& text) {
   std::vector<std::string> parts;
   std::istringstream stream(text);
   for (std::string part; std::getline(stream, part, ':');) parts.push_back(part);
-  if (parts.size() != 5 || (parts[0] != "image" && parts[0] != "delta")) {
+  if (parts.size() != 6 || (parts[0] != "image" && parts[0] != "delta")) {
     throw std::invalid_argument("not a layer: " + text);
   }
   return {.fd = static_cast<int>(ParseDecimal(parts[1], kMaxDescriptor)),
           .is_image = parts[0] == "image",
           .size = ParseDecimal(parts[2], kMaxOffset),
           .map_offset = ParseDecimal(parts[3], kMaxOffset),
-          .data_offset = ParseDecimal(parts[4], kMaxOffset)};
+          .data_offset = ParseDecimal(parts[4], kMaxOffset),
+          .first_block = ParseDecimal(parts[5], kMaxOffset)};
 }
 
 void Assign(ServerOptions& options, const std::string& name, const std::string& value) {

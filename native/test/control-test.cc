@@ -192,8 +192,8 @@ void ChecksOptions() {
                                          "--size",    "1048576",
                                          "--control", "/c",
                                          "--log",     "/l",
-                                         "--layer",   "image:5:1048576:0:0",
-                                         "--layer",   "delta:6:1048576:1048576:2097152"};
+                                         "--layer",   "image:5:1048576:0:0:0",
+                                         "--layer",   "delta:6:1048576:1048576:2097152:0"};
   const ServerOptions options = ParseServerOptions(good);
   EXPECT(options.name == "db" && options.layers.size() == 2 && options.layers[1].data_offset == 2097152);
   EXPECT(options.layers[0].is_image && options.layers[0].fd == 5 && options.guard_fd == -1);
@@ -213,9 +213,9 @@ void ChecksOptions() {
   EXPECT(is_refused({"--spin", "-1"}));
   EXPECT(is_refused({"--name", "a/b"}));
   EXPECT(is_refused({"--size", "1048577"}));
-  EXPECT(is_refused({"--layer", "image:7:1048576:0:0"}));
+  EXPECT(is_refused({"--layer", "image:7:1048576:0:0:0"}));
   EXPECT(is_refused({"--layer", "delta:7:1048576:0"}));
-  EXPECT(is_refused({"--layer", "delta:7:2097152:0:0"}));
+  EXPECT(is_refused({"--layer", "delta:7:2097152:0:0:0"}));
   EXPECT(is_refused({}, 8));
   EXPECT(is_refused({}, 2));
 }

@@ -7,6 +7,7 @@ import type { LayerFile } from '../image/layer-file';
 import { verifySeal } from '../image/seal';
 import { readSuperblock } from '../image/superblock';
 import { attachLoop, type LoopDevice } from '../loop/attach-loop';
+import { type StackServer, type StackServerOptions, startStackServer } from '../loop/stack-server';
 import { attachedTo } from '../loop/find-attached';
 import { type Mount, mountImage } from '../mount/mount-image';
 import type { Warn } from '../progress';
@@ -22,14 +23,20 @@ export interface DiskOptions {
   warn?: Warn | undefined;
 }
 
-/** The inside of an image: attached as a loop device and mounted as a descriptor, in no namespace. All gone when closed, or with this process. */
+/**
+ * The inside of an image or a chain: attached as a loop device and mounted as a descriptor, in no namespace. All gone when closed, or with
+ * this process.
+ */
 export class Disk implements AsyncDisposable {
   readonly loop: LoopDevice;
   readonly mount: Mount;
+  /** What a chain is served by; it ends by itself, some moments after the loop device. */
+  readonly server: Pick<StackServer, 'pid' | 'pidStart'> | undefined;
 
-  private constructor(loop: LoopDevice, mount: Mount) {
+  private constructor(loop: LoopDevice, mount: Mount, server?: StackServer) {
     this.loop = loop;
     this.mount = mount;
+    this.server = server;
   }
 
   static async attach(file: AttachableFile, options: DiskOptions): Promise<Disk> {
@@ -44,8 +51,18 @@ export class Disk implements AsyncDisposable {
       directIo: true,
       warn: options.warn ?? (() => {}),
     });
+    return await Disk.#mount(loop);
+  }
+
+  /** Attaches a chain by a storage server of its own. */
+  static async serve(options: StackServerOptions): Promise<Disk> {
+    const server = await startStackServer(options);
+    return await Disk.#mount(server.loop, server);
+  }
+
+  static async #mount(loop: LoopDevice, server?: StackServer): Promise<Disk> {
     try {
-      return new Disk(loop, await mountImage(loop.path));
+      return new Disk(loop, await mountImage(loop.path), server);
     } catch (error) {
       await loop.close();
       throw error;
@@ -93,11 +110,11 @@ function hostFull(name: string, cause: unknown): LoopboxError {
 
 /**
  * Claims an open image or delta, to attach it (exclusive) or to copy it (shared), for as long as its descriptor is open: takes the attachment
- * lock, and makes sure that nothing goes round it. ERR_LOOPBOX_IN_USE where the path leads to another file by now, or where a loop
+ * lock, and makes sure that nothing goes round it; `fd` is another descriptor of the file that is to hold the lock. ERR_LOOPBOX_IN_USE where the path leads to another file by now, or where a loop
  * device that stock tools made may write to it (they know nothing of the lock); ERR_LOOPBOX_CORRUPT where a sealed image was changed.
  */
-export async function claimImage(image: LayerFile, kind: LockKind): Promise<void> {
-  await takeAttachmentLock(image, image.label, kind);
+export async function claimImage(image: LayerFile, kind: LockKind, fd = image.fd): Promise<void> {
+  await takeAttachmentLock({ fd, path: image.path }, image.label, kind);
   const { dev, ino } = statSync(image.path, { bigint: true });
   if (dev !== image.device || ino !== image.inode) throw inUse(image, 'it was replaced meanwhile', 'try again');
   await verifySeal(image);

@@ -1,5 +1,5 @@
 import { LoopboxError } from '../errors';
-import { type ImageFile, writeManifest } from '../image/image-file';
+import { writeManifest } from '../image/image-file';
 import { type LayerFile, openLayer } from '../image/layer-file';
 import type { Manifest } from '../image/manifest';
 import { unseal } from '../image/seal';
@@ -21,11 +21,12 @@ export interface Adoption {
  * Before a container of the store starts: a file that was dropped in gets what makes it a container of its own.
  * - sealed (a template's file, or a snapshot's): new ids, unsealed; refused while hard links would change with it;
  * - its manifest bears another name, and that container is in the store: a new identity, because two must not share one;
- * - its manifest bears another name and no one else has its id: it takes the name that its file has.
+ * - its manifest bears another name and no one else has its id: it takes the name that its file has;
+ * - it is a linked copy that was never started: its identity is due.
  *
  * A sealed one is unsealed here, before it is mounted; the rest is the caller's. Undefined where nothing is to be done.
  */
-export async function adoptFile(store: Store, target: Target, image: ImageFile, warn: Warn): Promise<Adoption | undefined> {
+export async function adoptFile(store: Store, target: Target, image: LayerFile, warn: Warn): Promise<Adoption | undefined> {
   const { manifest } = image;
   const name = target.name;
   if (name === undefined || target.byPath) return requireUnsealed(image);
@@ -33,17 +34,17 @@ export async function adoptFile(store: Store, target: Target, image: ImageFile, 
   if (sealed) await unsealDropped(image, `start "${name}"`);
   if (!manifest) return undefined;
   const twin = sealed || manifest.name === name ? undefined : await findTwin(store, name, image);
-  if (!sealed && !twin && manifest.name === name) return undefined;
+  if (!sealed && !twin && manifest.name === name && !manifest.identity) return undefined;
 
-  const newIdentity = sealed || twin !== undefined || manifest.container === undefined;
+  const isStranger = sealed || twin !== undefined || manifest.container === undefined;
   if (twin) warn(`"${name}" is a copy of "${twin}": it gets a new identity`);
-  const { sealed: _, snapshot: __, ...rest } = manifest;
-  const ids = newIdentity && { container: newUuid(), state: newUuid() };
-  return { newIdentity, manifest: { ...rest, ...ids, name } };
+  const { sealed: _, snapshot: __, identity, ...rest } = manifest;
+  const ids = isStranger && { container: newUuid(), state: newUuid() };
+  return { newIdentity: isStranger || identity === 'pending', manifest: { ...rest, ...ids, name } };
 }
 
 /** The other container of the store that has this file's container id and keeps it, because its file is called as its manifest says. */
-async function findTwin(store: Store, name: string, image: ImageFile): Promise<string | undefined> {
+async function findTwin(store: Store, name: string, image: LayerFile): Promise<string | undefined> {
   const id = image.manifest?.container;
   if (id === undefined) return undefined;
   for (const other of store.containerNames()) {
@@ -88,7 +89,7 @@ export async function unsealDropped(image: LayerFile, action: string): Promise<v
 }
 
 /** A sealed FILE stays as it is; the kernel would mount it read-only without a word. */
-function requireUnsealed(image: ImageFile): undefined {
+function requireUnsealed(image: LayerFile): undefined {
   if (!isSealed(image)) return undefined;
   throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot run "${image.label}": it is sealed`, {
     hint: `loopbox run --ephemeral ${image.label}, or loopbox import ${image.label}`,

@@ -8,6 +8,7 @@ import { giveNewIdentity } from '../mount/identity';
 import type { Mount } from '../mount/mount-image';
 import type { Warn } from '../progress';
 import type { RunRecord } from '../runtime/run-directory';
+import { reapRun } from '../runtime/reap';
 import { startContainer as startRuntime } from '../runtime/start-container';
 import { applyConfigChange, type ConfigChange } from './config-input';
 import { containerSpec } from './container-spec';
@@ -55,6 +56,7 @@ export async function startLocked(store: Store, target: Target, options: StartOp
 
 /** Starts the container in a present whose files the caller has claimed. */
 export async function startPresent(store: Store, target: Target, present: ClaimedPresent, options: StartOptions): Promise<RunRecord> {
+  await using undo = new CleanupStack();
   await using cleanup = new CleanupStack();
   const { top } = present.chain;
   for (const key of top.ignored) options.warn(`"${target.label}" asks for "${key}", which no file can grant: ignored`);
@@ -62,6 +64,7 @@ export async function startPresent(store: Store, target: Target, present: Claime
   const adoption = await adoptFile(store, target, top, options.warn);
   options.signal?.throwIfAborted();
 
+  if (present.served) undo.add(() => reapRun(target.directory, store.runtime));
   const disk = cleanup.use(await attachPresent(target, present, options));
   const config = effectiveConfig(top, options.change);
   const hostname = config.hostname ?? target.name ?? top.manifest?.name ?? 'loopbox';
@@ -101,6 +104,7 @@ export async function startPresent(store: Store, target: Target, present: Claime
   if (!target.byPath && top.manifest && !top.manifest.started) {
     await writeManifest(top, { ...top.manifest, started: record.startedAt });
   }
+  undo.disarm();
   return record;
 }
 

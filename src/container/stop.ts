@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { LoopboxError } from '../errors';
 import { readLoop } from '../loop/list-loops';
 import type { LastRun, RunDirectory, RunRecord } from '../runtime/run-directory';
+import { isAlive } from '../runtime/processes';
 import { signalContainer } from '../runtime/signal-container';
 import { inspectRun, type RunState } from '../runtime/status';
 import { FileLock } from './locks';
@@ -126,12 +127,21 @@ async function hasEnded(directory: RunDirectory, timeoutMs: number, signal?: Abo
   return true;
 }
 
-/** The kernel unmounts and detaches after the last process has gone; from then on the file may be copied. False after 10 s. */
-export async function awaitDetached({ loop }: RunRecord): Promise<boolean> {
-  for (let waited = 0; readLoop(loop.index)?.diskSequence === loop.diskSequence; waited += pollMs) {
-    if (waited > 10_000) return false;
-    await sleep(pollMs);
-  }
+/**
+ * The kernel unmounts and detaches after the last process has gone, and a storage server then writes what is left and ends; from then on the
+ * file may be copied. False where that takes too long.
+ */
+export async function awaitDetached({ loop, server }: RunRecord): Promise<boolean> {
+  const isDetached = () => readLoop(loop.index)?.diskSequence !== loop.diskSequence;
+  const hasServerEnded = () => !server || !isAlive(server);
+  return (await becomes(isDetached, 10_000)) && (await becomes(hasServerEnded, serverPatienceMs));
+}
+
+/** A slow disk may have much to write. */
+const serverPatienceMs = 120_000;
+
+async function becomes(condition: () => boolean, patienceMs: number): Promise<boolean> {
+  for (const deadline = Date.now() + patienceMs; !condition(); await sleep(pollMs)) if (Date.now() > deadline) return false;
   return true;
 }
 

@@ -18,6 +18,8 @@ export interface ServedLayer {
   /** 0 for an image. */
   mapOffset: number;
   dataOffset: number;
+  /** Of the source of a fold: bits of blocks below it no longer count. */
+  firstBlock?: number;
 }
 
 export interface StackServerOptions {
@@ -209,9 +211,9 @@ function serverArguments(options: StackServerOptions): string[] {
     ['--control', options.controlPath, '--log', options.logPath],
     ['--spin', String(options.spinMicroseconds ?? 50)],
     options.guardFd === undefined ? [] : ['--guard', String(5 + layers.length)],
-    layers.flatMap(({ kind, sizeBytes, mapOffset, dataOffset }, index) => [
+    layers.flatMap(({ kind, sizeBytes, mapOffset, dataOffset, firstBlock = 0 }, index) => [
       '--layer',
-      [kind, 5 + index, sizeBytes, mapOffset, dataOffset].join(':'),
+      [kind, 5 + index, sizeBytes, mapOffset, dataOffset, firstBlock].join(':'),
     ]),
   ].flat();
 }

@@ -72,6 +72,14 @@ export class ContainerCgroups {
     return join(this.#path(hierarchy, 'container'), 'cgroup.procs');
   }
 
+  /** What is to be written where, to let a frozen container go on; undefined where nothing can freeze it. */
+  get thawWrite(): { path: string; value: string } | undefined {
+    const freezer = this.hierarchies.find(({ controllers }) => controllers.includes('freezer'));
+    if (freezer) return { path: join(this.#path(freezer, 'container'), 'freezer.state'), value: 'THAWED' };
+    const unified = this.hierarchies.find(({ version }) => version === 2);
+    return unified && { path: join(this.#path(unified, 'container'), 'cgroup.freeze'), value: '0' };
+  }
+
   /** Whether memory limits can include swap. To be asked after `create`: version 2 does not tell it at the root. */
   canLimitSwap(): boolean {
     return this.hierarchies.some(

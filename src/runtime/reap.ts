@@ -32,7 +32,12 @@ export async function reapRun(directory: RunDirectory, runtime: string): Promise
 }
 
 /** Ends whatever is there of a run, at whatever point, and removes all but the record of how the last one ended. */
-export async function removeRun(directory: RunDirectory, runtime: string, cgroups: ContainerCgroups): Promise<void> {
+export async function removeRun(
+  directory: RunDirectory,
+  runtime: string,
+  cgroups: ContainerCgroups,
+  releaseDisk?: () => Promise<void>,
+): Promise<void> {
   // First those who could still make something: the monitor, a create in flight, the guardian.
   await cgroups.kill('monitor');
   // Among them may have been the one that held a freeze, without which nothing would end any more.
@@ -40,6 +45,7 @@ export async function removeRun(directory: RunDirectory, runtime: string, cgroup
   if (directory.hasRuntimeState()) await deleteState(directory, runtime);
   // A create that died before its first record left a process that delete knows nothing about.
   await cgroups.kill('container');
+  await releaseDisk?.();
   await cgroups.remove();
   directory.clear();
 }

@@ -13,6 +13,8 @@ export interface RunRecord {
   /** As messages show the container. */
   label: string;
   loop: { index: number; diskSequence: number };
+  /** The storage server that its disk hangs on, if any. */
+  server?: { pid: number; start: number };
   stopSignal: string;
   /** What it runs with, which a later change of its config may differ from. */
   limits: Limits;
@@ -31,7 +33,7 @@ export interface RunRecord {
 }
 
 /** What the caller of a start knows of the record. */
-export type RunDetails = Pick<RunRecord, 'id' | 'file' | 'identity' | 'label' | 'loop' | 'stopSignal' | 'limits'>;
+export type RunDetails = Pick<RunRecord, 'id' | 'file' | 'identity' | 'label' | 'loop' | 'server' | 'stopSignal' | 'limits'>;
 
 /** How a run ended (`last.json`); kept until the next run ends. */
 export interface LastRun {
@@ -41,6 +43,8 @@ export interface LastRun {
   /** The command's own, or 128+n where signal n killed it; null where no one knows it (yet). */
   exitCode: number | null;
   oomKilled: boolean;
+  /** Whether it was killed because its storage server was lost. */
+  storageLost?: boolean;
   /** Why the exit code is not known. */
   reason?: string;
   startedAt: string;
@@ -98,6 +102,20 @@ export class RunDirectory {
   /** Locked while the container's file system may be frozen; see `thawLeftover`. */
   get freezingPath(): string {
     return join(this.root, 'freezing');
+  }
+
+  /** The storage server's control socket. */
+  get controlPath(): string {
+    return join(this.root, 'control');
+  }
+
+  get serverLogPath(): string {
+    return join(this.root, 'server.log');
+  }
+
+  /** Made by who finds that the container has lost its storage server, before the container is killed. */
+  get storageLostPath(): string {
+    return join(this.root, 'storage-lost');
   }
 
   /** Makes the directory with what a bundle needs. */

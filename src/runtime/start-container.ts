@@ -27,6 +27,8 @@ export interface StartRequest {
   stdin: boolean;
   /** Called between the runtime's create and start: the attach client connects here and misses nothing. */
   beforeStart?: (() => Promise<void>) | undefined;
+  /** Called after a failure, once nothing of the container runs any more: lets go of its mount and what that hangs on. */
+  releaseDisk: () => Promise<void>;
   /** Run by the monitor after the container's end, in place of the runtime's own removal. */
   exitCommand?: string[] | undefined;
   signal?: AbortSignal | undefined;
@@ -66,7 +68,7 @@ export async function startContainer(request: StartRequest): Promise<RunRecord> 
   } catch (error) {
     closeSync(guardianPipe);
     monitor?.close();
-    await removeAfterFailure(error, directory, driver.program, cgroups);
+    await removeAfterFailure(error, request, driver.program, cgroups);
     // Ctrl-C reaches the runtime as well.
     signal?.throwIfAborted();
     throw error;
@@ -121,9 +123,9 @@ function tellGuardian(pipe: number): void {
   closeSync(pipe);
 }
 
-async function removeAfterFailure(failure: unknown, directory: RunDirectory, runtime: string, cgroups: ContainerCgroups): Promise<void> {
+async function removeAfterFailure(failure: unknown, request: StartRequest, runtime: string, cgroups: ContainerCgroups): Promise<void> {
   try {
-    await removeRun(directory, runtime, cgroups);
+    await removeRun(request.directory, runtime, cgroups, request.releaseDisk);
   } catch (error) {
     const [first, second] = [failure, error].map((each) => (each instanceof Error ? each.message : String(each)));
     const code = failure instanceof LoopboxError ? failure.code : 'ERR_LOOPBOX_FAILED';

@@ -51,6 +51,7 @@ function describeEnd(directory: RunDirectory, record: RunRecord, monitorAlive: b
     exitCode,
     // The file also tells of a child that was killed for lack of memory; the command itself may then have been killed by us.
     oomKilled: exitCode === 137 && !requested && existsSync(join(directory.persistDir, 'oom')),
+    ...(existsSync(directory.storageLostPath) && { storageLost: true }),
     ...(exitCode === null && { reason: monitorAlive ? 'its monitor has not told yet' : 'its monitor was killed' }),
     startedAt: record.startedAt,
     endedAt: (exit?.time ?? new Date()).toISOString(),
