@@ -1,0 +1,147 @@
+"""Seals, and the one commit that snapshot, restore and start share."""
+
+from disk import BLOCKS, UNCHECKED, Refused
+from mutants import planted
+from tree import evidence_of, extension, is_needed, merge_of, new_manifest, stem, top_of, verify, view
+from world import Server, Steps, World
+
+
+def seal(world: World, inode: int, new_state: bool = False) -> Steps:
+    """The feature first, then the record that says so. What a merge writes has no evidence yet."""
+    disk = world.disk
+    manifest = disk.manifest(inode)
+    if manifest.kind == 'image' and disk.files[inode].data[0] > 0:
+        disk.write(inode, 0, -disk.files[inode].data[0])
+        yield 'step'
+        disk.sync(inode)
+        yield 'step'
+    merged = merge_of(disk, stem(disk.name_of(inode)), manifest.state)
+    evidence = UNCHECKED if merged else evidence_of(disk.files[inode])
+    state = disk.new_state() if new_state and not merged else manifest.state
+    disk.note(inode, sealed=evidence, state=state)
+    yield 'step'
+    disk.sync(inode)
+    yield 'step'
+
+
+def draw_state(world: World, inode: int) -> Steps:
+    """A state is drawn when its content is about to be fixed: copies of the file from before do not share it."""
+    disk = world.disk
+    manifest = disk.manifest(inode)
+    if manifest.sealed is None and not merge_of(disk, stem(disk.name_of(inode)), manifest.state) and not planted('old-state'):
+        disk.note(inode, state=disk.new_state())
+        yield 'step'
+        disk.sync(inode)
+        yield 'step'
+
+
+def nameless(world: World) -> str:
+    return f'~{world.disk.draw()}'
+
+
+def make_top(world: World, name: str, parent: int) -> int:
+    """A delta on a state, which owns block 0 from the beginning, without the feature `read-only`."""
+    disk = world.disk
+    content = view(disk, parent)
+    superblock = content[0] if planted('block0-as-is') else abs(content[0])
+    manifest = new_manifest(disk, 'delta', name, len(content), disk.manifest(parent).state)
+    if planted('block0-left-out'):
+        return disk.make(manifest)
+    return disk.make(manifest, (superblock,) + (0,) * (BLOCKS - 1), frozenset({0}))
+
+
+def publish(world: World, inode: int, name: str) -> Steps:
+    """Whole, then durable, then a name, then a durable name."""
+    disk = world.disk
+    yield 'step'
+    if not planted('name-first'):
+        disk.sync(inode)
+        yield 'step'
+    disk.link(name, inode)
+    yield 'step'
+    disk.sync(inode)
+    disk.sync_directory(name.rpartition('/')[0])
+    yield 'step'
+
+
+def commit_top(world: World, name: str, keep: str, onto: int | None = None, superblock: int | None = None) -> Steps:
+    """The top moves aside as NAME@KEEP; a new one, on it or on the state of the file `onto`, takes its place."""
+    disk = world.disk
+    old_name, old = top_of(disk, name)
+    yield from draw_state(world, old)
+    following = make_top(world, name, old if onto is None else onto)
+    yield from publish(world, following, f'{name}.next')
+    server = world.servers.get(name)
+    if server:
+        if superblock is not None:
+            world.put(name, 0, superblock)  # by the guest, before it is frozen
+        yield from world.flush(name)  # frozen and drained
+        last = world.present(name)[0]
+        if disk.files[following].data[0] != last and not planted('block0-stale'):
+            disk.write(following, 0, last)
+            yield 'server'
+            disk.sync(following)
+            yield 'server'
+        if planted('switch-first'):
+            world.servers[name] = Server(following)
+            yield 'step'
+    disk.rename(old_name, f'{name}@{keep}.{extension(old_name)}')
+    yield 'server' if server else 'step'
+    disk.rename(f'{name}.next', f'{name}.delta')
+    yield 'server' if server else 'step'
+    if not planted('directory-late'):
+        disk.sync_directory()
+        yield 'server' if server else 'step'
+    if server:
+        world.servers[name] = Server(following)
+    if disk.manifest(old).sealed is None:
+        yield from seal(world, old)
+
+
+def start(world: World, name: str) -> Steps:
+    from recover import recover
+
+    yield from recover(world, name)
+    disk = world.disk
+    top = top_of(disk, name)[1]
+    verify(disk, top)
+    sealed, own = disk.manifest(top).sealed is not None, disk.manifest(top).name == name
+    linked = sealed and disk.links(top) > 1 and not planted('start-linked')
+    if linked and not own:
+        raise Refused(f'{name} has other hard links')
+    if is_needed(disk, top) or linked:
+        view(disk, top)
+        yield from commit_top(world, name, nameless(world))
+        top = top_of(disk, name)[1]
+    elif sealed:
+        disk.note(top, sealed=None, name=name, state=disk.manifest(top).state if planted('unseal-state') else disk.new_state())
+        yield 'step'
+        disk.sync(top)
+        yield 'step'
+    superblock = disk.files[top].data[0]
+    if superblock < 0:
+        disk.write(top, 0, -superblock)
+        yield 'step'
+        disk.sync(top)
+        yield 'step'
+    view(disk, top)
+    yield from resize(world, name, top)
+    world.servers[name] = Server(top)
+
+
+def resize(world: World, name: str, top: int) -> Steps:
+    """ext4 grows to the size of the disk; where an image's manifest was must be empty before."""
+    disk = world.disk
+    sizes = world.records[name].current
+    for block in range(len(sizes), disk.manifest(top).size):
+        if disk.manifest(top).kind == 'image' and not planted('grow-dirty'):
+            disk.write(top, block, 0)
+            yield 'step'
+            disk.sync(top)
+            yield 'step'
+        world.records[name].grow()
+
+
+def stop(world: World, name: str) -> Steps:
+    yield from world.flush(name)
+    del world.servers[name]

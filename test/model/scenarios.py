@@ -1,0 +1,67 @@
+"""What is run: the sequences of operations, and for each fault a short one that must find it."""
+
+from typing import NamedTuple
+
+import explore
+import mutants
+from disk import Refused, Violation
+from operations import clones, copies, core, new_world, shapes
+from strangers import come_and_watch, steps_of
+from tampering import put_back, tamper
+from world import World, done
+
+families = {'core': core, 'clones': clones, 'shapes': shapes, 'copies': copies}
+
+
+class Scenario(NamedTuple):
+    family: str
+    path: str  # what was done before, step by step under cuts and kills as well
+    depth: int = 1
+    only: str = ''  # the operations that follow; all of the family unless told
+    strangers: bool = False  # look at each of them with strangers instead
+
+
+def run(scenario: Scenario) -> None:
+    """Every sequence of the scenario; raises a Violation that says which one broke what."""
+    operations = families[scenario.family]
+    chosen = {name: operations[name] for name in scenario.only.split() or operations}
+    world, path = new_world(with_template=scenario.family in ('clones', 'copies')), scenario.path.split()
+    if scenario.strangers:
+        walk(world, path, operations)
+        visit(world, path, chosen, scenario.depth)
+    else:
+        explore.follow(world, path, operations)
+        explore.explore(world, path, chosen, scenario.depth)
+
+
+def walk(world: World, path: list[str], operations: dict[str, explore.Operation]) -> None:
+    for number, name in enumerate(path):
+        done(steps_of(world, operations[name], number))
+
+
+def visit(world: World, path: list[str], operations: dict[str, explore.Operation], depth: int) -> None:
+    for name, operation in operations.items() if depth else ():
+        here, after = [*path, name], world.clone()
+        try:
+            come_and_watch(world, operation, len(path))
+            put_back(world, operation, len(path))
+            done(steps_of(after, operation, len(path)))
+            tamper(after)
+        except (Violation, Refused) as error:
+            raise Violation(f'{" ".join(here)}: {error}') from error
+        visit(after, here, operations, depth - 1)
+
+
+def finds(fault: str, scenarios: list[Scenario]) -> str | None:
+    """What the scenarios say with this fault in the protocol; nothing if they see none."""
+    mutants.active = fault
+    explore.seen.clear()
+    try:
+        for scenario in scenarios:
+            run(scenario)
+    except (Violation, Refused) as error:
+        return str(error)
+    finally:
+        mutants.active = None
+        explore.seen.clear()
+    return None
