@@ -25,6 +25,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "expedited-rcu.h"
 #include "freeze-hold.h"
 #include "freeze-marker.h"
 
@@ -54,9 +55,10 @@ void ThawLate(FreezeHold& hold) {
   Say("late", hold.elapsed());
 }
 
-void Answer(char request, FreezeHold& hold, nanoseconds limit) {
+void Answer(char request, FreezeHold& hold, FreezeMarker& marker, nanoseconds limit) {
   if (request == 's') Sync();
   if (request == 'f' && !hold.is_frozen()) {
+    const ExpeditedRcu expedited(marker);
     hold.Freeze();
     if (hold.elapsed() >= limit) return ThawLate(hold);
     Say("frozen", hold.elapsed());
@@ -68,7 +70,7 @@ void Answer(char request, FreezeHold& hold, nanoseconds limit) {
 }
 
 /** Returns at the end of the requests. */
-void Serve(FreezeHold& hold, nanoseconds limit) {
+void Serve(FreezeHold& hold, FreezeMarker& marker, nanoseconds limit) {
   for (;;) {
     using std::chrono::milliseconds;
     const auto left = std::chrono::ceil<milliseconds>(limit - hold.elapsed());
@@ -78,7 +80,7 @@ void Serve(FreezeHold& hold, nanoseconds limit) {
       if (ready == 0) ThawLate(hold);
       char request;
       if (ready > 0 && read(STDIN_FILENO, &request, 1) != 1) return;
-      if (ready > 0) Answer(request, hold, limit);
+      if (ready > 0) Answer(request, hold, marker, limit);
     } catch (const SystemFailure& failure) {
       SayFailure(failure);
     }
@@ -100,10 +102,10 @@ int main(int argc, char** argv) {
   mlockall(MCL_CURRENT | MCL_FUTURE);
   umask(0077);
   try {
-    const FreezeMarker marker(argv[1], kMarkerPatienceMs);
+    FreezeMarker marker(argv[1], kMarkerPatienceMs);
     FreezeHold hold(kFileSystem);
     dprintf(STDOUT_FILENO, "ready\n");
-    Serve(hold, std::chrono::milliseconds(atoi(argv[2])));
+    Serve(hold, marker, std::chrono::milliseconds(atoi(argv[2])));
   } catch (const SystemFailure& failure) {
     SayFailure(failure);
     return 1;

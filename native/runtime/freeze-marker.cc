@@ -30,6 +30,10 @@ FreezeMarker::FreezeMarker(std::string path, int patience_ms) : path_(std::move(
   }
 }
 
+void FreezeMarker::Note(char note) {
+  CheckOn(file_.get(), pwrite(file_.get(), &note, 1, 0), "write");
+}
+
 FreezeMarker::~FreezeMarker() {
   unlink(path_.c_str());
 }

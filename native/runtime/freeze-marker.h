@@ -16,6 +16,9 @@ class FreezeMarker {
   FreezeMarker(const FreezeMarker&) = delete;
   FreezeMarker& operator=(const FreezeMarker&) = delete;
 
+  /** Makes one character its content, for who finds it. */
+  void Note(char note);
+
  private:
   std::string path_;
   Fd file_;

@@ -1,4 +1,3 @@
-import { rmSync } from 'node:fs';
 import type { Descriptor } from '../descriptor';
 import { explain, explaining, LoopboxError } from '../errors';
 import { abortable } from './abortable';
@@ -6,7 +5,7 @@ import { ContainerCgroups } from './cgroups';
 import { FreezeGuardian } from './freeze-guardian';
 import { openFileSystem } from './open-file-system';
 import type { RunDirectory, RunRecord } from './run-directory';
-import { thaw } from './thaw';
+import { clearMarker, thaw } from './thaw';
 
 /** A freeze that lasts longer is ended by its guardian. */
 const limitMs = 10_000;
@@ -129,6 +128,6 @@ export class Freezer implements AsyncDisposable {
   async #thawAlone(): Promise<void> {
     if (this.#begun === undefined) return;
     await thaw(this.#fileSystem);
-    rmSync(this.#directory.freezingPath, { force: true });
+    clearMarker(this.#directory.freezingPath);
   }
 }

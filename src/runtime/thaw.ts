@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fstatSync, openSync, rmSync, statSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import type { Descriptor } from '../descriptor';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { tryLock } from '../flock';
@@ -17,6 +17,12 @@ export async function thaw(fileSystem: Descriptor): Promise<boolean> {
   }
 }
 
+/** Takes away the marker of a guardian that was killed, and what it says that the guardian has left set (native/runtime/expedited-rcu.h). */
+export function clearMarker(path: string): void {
+  if (readText(path) === 'e') writeFileSync('/sys/kernel/rcu_expedited', '0');
+  rmSync(path, { force: true });
+}
+
 /**
  * Thaws what a freeze left whose guardian and caller were both killed: its marker is there, and nobody holds the lock on it. A guardian that lives does
  * it by itself. Also for a run that has ended meanwhile: a frozen file system keeps its device attached.
@@ -29,7 +35,7 @@ export async function thawLeftover(directory: RunDirectory): Promise<void> {
     if (!tryLock(marker, 'exclusive') || statSync(directory.freezingPath, { throwIfNoEntry: false })?.ino !== fstatSync(marker).ino) return;
     const record = directory.readRecord();
     if (record) await thawRun(record);
-    rmSync(directory.freezingPath, { force: true });
+    clearMarker(directory.freezingPath);
   } catch (error) {
     throw explain(error, `thaw the file system of "${directory.id}"`);
   } finally {
@@ -54,6 +60,15 @@ function openMarker(path: string): number | undefined {
     return openSync(path, 'r');
   } catch (error) {
     if (isSystemError(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) return undefined;
     throw error;
   }
 }

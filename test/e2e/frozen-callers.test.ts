@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -12,6 +12,9 @@ import { kill } from '../victims';
 const minute = 60_000;
 /** Writes without a pause, and now and then as much as a freeze takes some time to write out. */
 const writer = '(while :; do dd if=/dev/zero of=/load bs=64k count=64 2>/dev/null; sleep 0.05; done) & while :; do echo x > /tick; done';
+/** What a guardian changes for the time of a freeze. */
+const expeditedPath = '/sys/kernel/rcu_expedited';
+const expedited = readFileSync(expeditedPath, 'utf8');
 let store: TestStore;
 let root: string;
 
@@ -105,4 +108,5 @@ async function expectAtRest(): Promise<void> {
   await store.done('ls');
   expect(existsSync(join(store.runRoot, store.component, 'c', 'freezing'))).toBe(false);
   await store.done('exec', 'c', 'sh', '-c', 'echo x > /after && sync');
+  expect(readFileSync(expeditedPath, 'utf8')).toBe(expedited);
 }

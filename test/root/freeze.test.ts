@@ -1,7 +1,7 @@
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { readProcesses } from '../../src/runtime/cgroup-files';
 import { readHierarchies } from '../../src/runtime/cgroup-hierarchies';
 import { Freezer } from '../../src/runtime/freeze';
@@ -134,6 +134,36 @@ describe('a freeze', () => {
     expect(inside?.dev).toBe(statSync(`/dev/loop${record.loop.index}`).rdev);
     const reused = { ...record, loop: { ...record.loop, diskSequence: record.loop.diskSequence + 1 } };
     await expect(openFileSystem(reused)).rejects.toMatchObject({ code: 'ERR_LOOPBOX_WRONG_STATE' });
+  });
+});
+
+describe('the kernel’s expedited grace periods', () => {
+  const path = '/sys/kernel/rcu_expedited';
+  const expedited = () => readFileSync(path, 'utf8').trim();
+  const before = expedited();
+  afterEach(() => writeFileSync(path, before));
+
+  it('are used for a freeze alone', async () => {
+    const { container } = await startWriter();
+    for (const value of ['0', '1']) {
+      writeFileSync(path, value);
+      await using freezer = await Freezer.prepare(container.directory, container.record);
+      await freezer.freeze();
+      expect(expedited()).toBe(value);
+      await freezer.thaw();
+    }
+  });
+
+  it('are set back by the next look at the run where a guardian was killed while it used them', async () => {
+    const { container } = await startWriter();
+    writeFileSync(path, '1');
+    writeFileSync(container.directory.freezingPath, '-');
+    await inspectRun(container.directory);
+    expect(expedited()).toBe('1');
+    writeFileSync(container.directory.freezingPath, 'e');
+    await inspectRun(container.directory);
+    expect(expedited()).toBe('0');
+    expectAtRest(container);
   });
 });
 
