@@ -52,8 +52,9 @@ export function formatFileName(file: FileName): string {
     case 'next':
       return `${file.name}.next`;
     case 'half-made':
-      return `${file.name}@${file.of}.next`;
+      break;
   }
+  return `${file.name}@${file.of}.next`;
 }
 
 export function isSnapshotName(name: string): boolean {

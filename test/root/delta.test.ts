@@ -145,7 +145,7 @@ describe('openLayer', () => {
       });
       expect(slots.subarray(1080, 1082).toString('latin1')).not.toBe('\x53\xef');
     }
-    const description = `${'S\uf8ff'.repeat(500)}`;
+    const description = 'S\uf8ff'.repeat(500);
     const snapshot = { name: 'x', created: '2025-01-02T03:04:05Z', consistency: 'crash' as const, description };
     await layers.delta('web.delta', newUuid(), new Map(), { manifest: { snapshot } });
     await using layer = await openLayer(layers.path('web.delta'));
