@@ -25,13 +25,14 @@ function printUsage(usage: StoreUsage, context: Context): void {
   const { store } = usage;
   context.print(
     ...table(
-      ['NAME', 'KIND', 'SIZE', 'USED', 'OWN'],
-      entries.map(({ name, kind, sizeBytes, usedBytes, ownBytes }) => [
+      ['NAME', 'KIND', 'SIZE', 'USED', 'OWN', 'SNAPSHOTS'],
+      entries.map(({ name, kind, sizeBytes, usedBytes, ownBytes, snapshotBytes }) => [
         name,
         kind,
         formatSize(sizeBytes),
         formatSize(usedBytes),
         formatSize(ownBytes),
+        snapshotBytes === undefined ? '-' : formatSize(snapshotBytes),
       ]),
     ),
   );
@@ -40,5 +41,6 @@ function printUsage(usage: StoreUsage, context: Context): void {
     '',
     `${store.path}: ${formatSize(store.freeBytes)} free of ${formatSize(store.sizeBytes)}, ${formatSize(store.promisedBytes)} promised${reserved}`,
   );
+  for (const { name, pending } of usage.containers) if (pending) context.print(`${name}: ${pending} pending`);
   for (const { name, problem } of entries) if (problem) context.warn(`${name}: ${problem}`);
 }

@@ -3,6 +3,7 @@ import type { ContainerInfo } from '../container/describe';
 import { inspectContainers } from '../container/list';
 import { formatSize } from '../units';
 import type { Context } from './context';
+import { fileTree } from './file-tree';
 import { stateText } from './ls';
 import { keyValues } from './table';
 import { action, addVerb, printNames } from './verb';
@@ -25,7 +26,8 @@ function printInspected(containers: ContainerInfo[], context: Context): void {
 
 function description(container: ContainerInfo): string[] {
   const { config, limits } = container;
-  return keyValues([
+  const details = container.fileDetails ?? [];
+  const lines = keyValues([
     ['Name', container.name],
     ['State', stateText(container)],
     ['Pid', container.pid?.toString()],
@@ -49,6 +51,9 @@ function description(container: ContainerInfo): string[] {
     ['CPUs', limits.cpus?.toString()],
     ['Pids', limits.pids?.toString()],
   ]);
+  // One that stands alone is told of above.
+  const isAlone = details.length < 2 && details.every(({ parent, usedBy }) => parent === null && usedBy.length === 0);
+  return isAlone ? lines : [...lines, 'Files:', ...fileTree(details).map((line) => `  ${line}`)];
 }
 
 function pairs(record: Record<string, string>): string {

@@ -34,7 +34,7 @@ export function printContainers(containers: ContainerInfo[], context: Context): 
   );
 }
 
-/** `running`, `running (monitor lost)`, `failed (exit 3)`, `stopped, busy`. */
-export function stateText({ state, reason, busy }: ContainerInfo): string {
-  return `${state}${reason ? ` (${reason})` : ''}${busy ? ', busy' : ''}`;
+/** `running`, `running (monitor lost)`, `failed (exit 3)`, `stopped, busy`, `stopped, reclaim pending`. */
+export function stateText({ state, reason, busy, pending }: ContainerInfo): string {
+  return `${state}${reason ? ` (${reason})` : ''}${busy ? ', busy' : ''}${pending ? `, ${pending} pending` : ''}`;
 }

@@ -28,7 +28,9 @@ export function register(program: Command, context: Context): void {
     .action(action(context, runCreate, printCreated));
   addVerb(template, 'ls', 'list templates').action(action(context, (_, __, context) => listTemplates(context.store), printTemplates));
   addVerb(template, 'inspect <name...>', 'show all that is known of templates').action(action(context, runInspect, printInspected));
-  addVerb(template, 'rm <name...>', 'remove templates').action(action(context, runRemove, printNames));
+  addVerb(template, 'rm <name...>', 'remove templates')
+    .option('--flatten-users', 'make the containers that are linked to them independent first')
+    .action(action(context, runRemove, printNames));
 }
 
 function runImport([name = '', source = '']: string[], flags: ImportFlags, context: Context): Promise<TemplateInfo> {
@@ -61,8 +63,8 @@ function runInspect(names: string[], _: object, context: Context): Promise<Templ
   return Promise.all(names.map((name) => inspectTemplate(context.store, name)));
 }
 
-function runRemove(names: string[], _: object, context: Context): Promise<string[]> {
-  return forEachName(names, context, (name) => removeTemplate(context.store, name));
+function runRemove(names: string[], flags: { flattenUsers?: boolean }, context: Context): Promise<string[]> {
+  return forEachName(names, context, (name) => removeTemplate(context.store, name, { ...context.work, ...flags }));
 }
 
 function printTemplate(template: TemplateInfo, context: Context): void {
@@ -102,7 +104,7 @@ function printInspected(templates: TemplateInfo[], context: Context): void {
       context,
     );
   for (const template of templates) {
-    const { name, path, sizeBytes, ownBytes, created, config, problem } = template;
+    const { name, path, sizeBytes, ownBytes, created, config, usedBy, problem } = template;
     context.print(
       ...keyValues([
         ['Name', name],
@@ -113,6 +115,7 @@ function printInspected(templates: TemplateInfo[], context: Context): void {
         ['Command', config?.command?.join(' ')],
         ['User', config?.user],
         ['Workdir', config?.workdir],
+        ['Linked', usedBy?.join(' ')],
         ['Problem', problem],
       ]),
     );

@@ -2,9 +2,11 @@ import { LoopboxError } from '../errors';
 import type { LayerFile } from '../image/layer-file';
 import type { Config } from '../image/manifest';
 import { inspectRun, type RunState } from '../runtime/status';
+import { describeFiles, type FileInfo } from './container-files';
 import { FileLock } from './locks';
 import { ownBytes } from './own-bytes';
 import { identityOf } from './past';
+import type { StoreFiles } from './store-files';
 import { openTarget, type Target } from './target';
 
 export type ContainerState = 'created' | 'running' | 'stopped' | 'failed';
@@ -22,13 +24,18 @@ export interface ContainerInfo {
   busy: boolean;
   pid: number | null;
   sizeBytes: number;
-  /** Bytes on the host that its removal would give back. */
+  /** Bytes on the host that its removal would give back, but for its snapshots'. */
   ownBytes: number;
   template: string | null;
   containerId?: string;
   created?: string;
   config?: Config;
+  /** The paths of all its files, its present first. */
   files: string[];
+  /** What each of them is. Only of containers of the store, and only in `inspect`. */
+  fileDetails?: FileInfo[];
+  /** What waits to be done with its files: blocks to be merged, or files that nobody needs any more. */
+  pending?: 'fold' | 'reclaim';
   limits: Config['limits'];
   exitCode: number | null;
   oomKilled: boolean;
@@ -36,8 +43,20 @@ export interface ContainerInfo {
   endedAt: string | null;
 }
 
-/** Describes a container; damage of its file is told as its state, never thrown. */
-export async function describeContainer(target: Target): Promise<ContainerInfo> {
+export interface DescribeOptions {
+  /** Whether to tell what each file is. */
+  details: boolean;
+}
+
+/**
+ * Describes a container; damage of its file is told as its state, never thrown. `files` are those of the store; without them only the present
+ * is looked at.
+ */
+export async function describeContainer(
+  target: Target,
+  files?: StoreFiles,
+  options: DescribeOptions = { details: false },
+): Promise<ContainerInfo> {
   let run = await inspectRun(target.directory);
   const base = {
     id: target.id,
@@ -49,13 +68,33 @@ export async function describeContainer(target: Target): Promise<ContainerInfo> 
   try {
     await using image = await openTarget(target);
     if (run.last && run.last.identity !== identityOf(target, image)) run = { running: false, monitorAlive: false };
-    return { ...base, ...stateOf(run, image), ...(await contentOf(image)), ...endOf(run) };
+    const own = files && target.name !== undefined && !target.byPath ? await ownFiles(files, target.name, options) : undefined;
+    return { ...base, ...stateOf(run, image), ...(await contentOf(image)), ...own, ...endOf(run) };
   } catch (error) {
     if (!(error instanceof LoopboxError)) throw error;
-    const reason = error.code === 'ERR_LOOPBOX_NOT_FOUND' ? 'its file was taken away' : error.message;
+    const reason = error.code === 'ERR_LOOPBOX_NOT_FOUND' ? absence(target, files) : error.message;
     const state = { state: run.running ? ('running' as const) : ('failed' as const), reason };
     return { ...base, ...state, ...endOf(run), sizeBytes: 0, ownBytes: 0, template: null, files: [], limits: {} };
   }
+}
+
+/** What is known of a container from all of its files. */
+async function ownFiles(files: StoreFiles, name: string, { details }: DescribeOptions) {
+  // A file that stands alone is told of already.
+  if (!details && files.ofContainer(name).length < 2) return undefined;
+  const infos = await describeFiles(files, name);
+  const [pending] = infos.flatMap((info) => info.pending ?? []);
+  return {
+    ownBytes: infos.filter(({ role }) => role !== 'snapshot').reduce((sum, info) => sum + info.ownBytes, 0),
+    files: infos.map(({ path }) => path),
+    ...(details && { fileDetails: infos }),
+    ...(pending && { pending }),
+  };
+}
+
+function absence({ name }: Target, files: StoreFiles | undefined): string {
+  const rest = name === undefined ? [] : (files?.ofContainer(name) ?? []);
+  return rest.length > 0 ? 'the rest of a container: its present is not there' : 'its file was taken away';
 }
 
 async function contentOf(image: LayerFile) {

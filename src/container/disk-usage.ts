@@ -1,10 +1,14 @@
 import { statfs } from 'node:fs/promises';
 import { isSystemError, LoopboxError } from '../errors';
-import { openImage } from '../image/image-file';
+import { readAt } from '../image/file-io';
+import { type LayerFile, openLayer } from '../image/layer-file';
+import { parseSuperblock, type Superblock, superblockLength, superblockOffset } from '../image/superblock';
 import { inspectRun } from '../runtime/status';
+import { describeFiles, type FileInfo } from './container-files';
 import { ownBytes } from './own-bytes';
 import { reservedBytes } from './reserve';
 import type { Store } from './store';
+import { StoreFiles } from './store-files';
 import { namedTarget, type Target } from './target';
 
 export interface ContainerUsage {
@@ -12,7 +16,12 @@ export interface ContainerUsage {
   sizeBytes: number;
   /** Used inside, as the container's own df tells. */
   usedBytes: number;
+  /** Bytes on the host that are its own, but for its snapshots'. */
   ownBytes: number;
+  /** Bytes on the host that its snapshots pin. Of a container. */
+  snapshotBytes?: number;
+  /** What waits to be done with its files: blocks to be merged, or files that nobody needs any more. */
+  pending?: 'fold' | 'reclaim';
   problem?: string;
 }
 
@@ -32,7 +41,8 @@ export interface StoreUsage {
 
 export async function diskUsage(store: Store): Promise<StoreUsage> {
   store.prepare();
-  const containers = await Promise.all(store.containerNames().map((name) => usageOf(namedTarget(store, name))));
+  const files = await StoreFiles.scan(store);
+  const containers = await Promise.all(store.namesOfFiles().map((name) => usageOf(namedTarget(store, name), files)));
   const templates = await Promise.all(store.templateNames().map((name) => usageOf({ label: name, path: store.templatePath(name) })));
   const host = await statfs(store.containersDirectory);
   return {
@@ -48,21 +58,45 @@ export async function diskUsage(store: Store): Promise<StoreUsage> {
   };
 }
 
-async function usageOf(target: Pick<Target, 'label' | 'path'> & { directory?: Target['directory'] }): Promise<ContainerUsage> {
+async function usageOf(
+  target: Pick<Target, 'label' | 'path' | 'name'> & { directory?: Target['directory'] },
+  files?: StoreFiles,
+): Promise<ContainerUsage> {
+  const past = files && target.name !== undefined ? await pastOf(files, target.name) : undefined;
   try {
-    await using image = await openImage(target.path, { label: target.label });
+    await using file = await openLayer(target.path, { label: target.label });
     const live = target.directory && (await usedWhileRunning(target.directory));
-    const { sizeBytes, freeBytes, overheadBytes } = image.superblock;
+    const { sizeBytes = 0, freeBytes = 0, overheadBytes = 0 } = (await superblockOf(file)) ?? {};
     return {
       name: target.label,
-      sizeBytes: image.sizeBytes,
+      sizeBytes: file.sizeBytes,
       usedBytes: live ?? Math.max(0, sizeBytes - freeBytes - overheadBytes),
-      ownBytes: await ownBytes(image.fd),
+      ownBytes: await ownBytes(file.fd),
+      ...past,
     };
   } catch (error) {
     if (!(error instanceof LoopboxError)) throw error;
-    return { name: target.label, sizeBytes: 0, usedBytes: 0, ownBytes: 0, problem: error.message };
+    return { name: target.label, sizeBytes: 0, usedBytes: 0, ownBytes: 0, ...past, problem: error.message };
   }
+}
+
+/** What all files of a container take, where there are several. */
+async function pastOf(files: StoreFiles, name: string) {
+  if (files.ofContainer(name).length < 2) return { snapshotBytes: 0 };
+  const infos = await describeFiles(files, name);
+  const sum = (some: FileInfo[]) => some.reduce((bytes, info) => bytes + info.ownBytes, 0);
+  const [pending] = infos.flatMap((info) => info.pending ?? []);
+  return {
+    ownBytes: sum(infos.filter(({ role }) => role !== 'snapshot')),
+    snapshotBytes: sum(infos.filter(({ role }) => role === 'snapshot')),
+    ...(pending && { pending }),
+  };
+}
+
+/** A top owns its first block, and with it the superblock. */
+async function superblockOf(file: LayerFile): Promise<Superblock | undefined> {
+  if (file.kind === 'image') return file.superblock;
+  return parseSuperblock(await readAt(file.fd, file.dataOffset + superblockOffset, superblockLength));
 }
 
 /** The superblock on disk is behind while the file system is mounted; the container's root is asked instead. */

@@ -93,6 +93,14 @@ export class Store {
     return this.#fileNames().filter((fileName) => parseFileName(fileName)?.name === name);
   }
 
+  /** The containers that a command prepared a present for, which it did not finish, or has not yet. */
+  interruptedNames(): string[] {
+    return this.#fileNames().flatMap((fileName) => {
+      const parsed = parseFileName(fileName);
+      return parsed?.role === 'next' ? parsed.name : [];
+    });
+  }
+
   /** Whether any container may stand on another file than its own. */
   hasDeltas(): boolean {
     return this.#fileNames().some((fileName) => fileName.endsWith('.delta'));

@@ -31,7 +31,7 @@ export function resolveTarget(store: Store, argument: string): Target {
   checkContainerName(argument);
   const target = namedTarget(store, argument);
   // A command that was killed between two renames left no present; the next one that works on it makes that.
-  if (!store.fileNamesOf(argument).includes(`${argument}.next`)) fileIdentity(lstatSync, target.path, argument, 'loopbox ls');
+  if (!store.interruptedNames().includes(argument)) fileIdentity(lstatSync, target.path, argument, 'loopbox ls');
   return target;
 }
 

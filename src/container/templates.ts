@@ -16,12 +16,14 @@ import { GiB } from '../units';
 import { newUuid } from '../uuid';
 import { applyConfigChange, type ConfigChange } from './config-input';
 import { claimImage, fillDisk, takeAttachmentLock } from './disk';
-import { FileLock, takeVerbLock } from './locks';
+import { FileLock, structureWaitMs, takeStructureLock, takeVerbLock } from './locks';
 import { checkTemplateName } from './names';
 import { copyToNewImage, type ImageCopy } from './new-image';
 import { openView } from './open-chain';
 import { ownBytes } from './own-bytes';
 import type { Store } from './store';
+import { StoreFiles } from './store-files';
+import { freeUsers, requireUnused, usersOfTemplate } from './template-users';
 
 export interface TemplateImportOptions extends WorkOptions {
   change: ConfigChange;
@@ -37,6 +39,8 @@ export interface TemplateInfo {
   created?: string;
   state?: string;
   config?: Config;
+  /** The containers that are linked to it. */
+  usedBy?: string[];
   /** Why it can't be used, where that is so. */
   problem?: string;
 }
@@ -92,13 +96,24 @@ export async function listTemplates(store: Store): Promise<TemplateInfo[]> {
 /** Throws ERR_LOOPBOX_NOT_FOUND for an unknown template. */
 export async function inspectTemplate(store: Store, name: string): Promise<TemplateInfo> {
   requireTemplate(store, name);
-  return describeTemplate(store, name);
+  return { ...(await describeTemplate(store, name)), usedBy: usersOfTemplate(await StoreFiles.scan(store), name) };
 }
 
-/** Removes a template. Containers made from it hold copies, or share blocks by reflink, and lose nothing. */
-export async function removeTemplate(store: Store, name: string): Promise<void> {
+export interface RemoveTemplateOptions extends WorkOptions {
+  /** Makes the containers that are linked to it independent first. */
+  flattenUsers?: boolean | undefined;
+}
+
+/**
+ * Removes a template. Containers made from it hold copies, or share blocks by reflink, and lose nothing; where some are linked to it, that is
+ * ERR_LOOPBOX_IN_USE, unless they are freed first.
+ */
+export async function removeTemplate(store: Store, name: string, options: RemoveTemplateOptions = {}): Promise<void> {
   requireTemplate(store, name);
   await using _lock = await takeTemplateLock(store, name);
+  if (options.flattenUsers) await freeUsers(store, name, options);
+  await using _structure = await takeStructureLock(store, 'exclusive', structureWaitMs);
+  await requireUnused(store, name);
   await using file = await open(store.templatePath(name), 'r');
   await takeAttachmentLock({ fd: file.fd, path: store.templatePath(name) }, name);
   await rm(store.templatePath(name));

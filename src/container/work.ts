@@ -4,7 +4,7 @@ import { LoopboxError } from '../errors';
 import { parseFileName } from '../image/file-names';
 import { recover } from '../image/recover';
 import { inspectRun } from '../runtime/status';
-import { type FileLock, takeVerbLock } from './locks';
+import { FileLock, takeVerbLock } from './locks';
 import { checkContainerName } from './names';
 import { unlinkUnneeded } from './reclaim';
 import type { Store } from './store';
@@ -34,6 +34,12 @@ async function recoverContainer(store: Store, target: Target, name: string): Pro
   if (others.length === 0 && (only === undefined || parseFileName(only)?.role === 'top')) return;
   const live = (await inspectRun(target.directory)).running ? servedFile(store, name) : undefined;
   await recover(store.containersDirectory, name, { live, renameRest: async (from, to) => moveRunAlong(store, from, to) });
+}
+
+/** Finishes what a command left that was killed while a container had no present, where no other works on it now. */
+export async function tidyNames(store: Store, name: string): Promise<void> {
+  await using lock = await FileLock.take(store.verbLockPath(name), 'exclusive', 0);
+  if (lock) await recoverContainer(store, namedTarget(store, name), name);
 }
 
 /** The file that a running container writes to: the one that bears its name. */

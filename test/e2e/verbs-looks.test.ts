@@ -127,7 +127,7 @@ describe('df and info', () => {
     const running = ((await store.json('df')) as StoreUsage).containers.find(({ name }) => name === 'small');
     expect(Math.abs((running?.usedBytes ?? 0) - small.usedBytes)).toBeLessThan(MiB / 2);
     expect(await store.done('df')).toMatch(
-      /^NAME +KIND +SIZE +USED +OWN\nbox +container .*\nsmall +container .*\nbusybox +template .*\n\n\/.*: [\d.]+ [GT]iB free of [\d.]+ [GT]iB, 512 MiB promised$/,
+      /^NAME +KIND +SIZE +USED +OWN +SNAPSHOTS\nbox +container .*\nsmall +container .*\nbusybox +template .*\n\n\/.*: [\d.]+ [GT]iB free of [\d.]+ [GT]iB, 512 MiB promised$/,
     );
     expect(await store.done('df', '-q')).toBe('box\nsmall\nbusybox');
     await store.done('rm', '-f', 'small');
