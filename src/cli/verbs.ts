@@ -27,6 +27,7 @@ export const verbs = {
   snapshot: () => import('./snapshot'),
   clone: () => import('./clone'),
   files: () => import('./files'),
+  flatten: () => import('./flatten'),
   export: () => import('./export'),
   import: () => import('./import'),
   check: () => import('./check'),
