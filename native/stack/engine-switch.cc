@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -97,7 +98,8 @@ void Engine::Switch(SwitchOrder order, std::function<void(int, Slot)> done) {
       if (error) return fail(error);
       Quietly([this, pending, fail, end] {
         flushes_.Add([this, pending, fail, end](int flush_error) {
-          int result = flush_error ? flush_error : CarryOut(pending);
+          int result = flush_error ? flush_error : CopyFirstBlock(pending.slot);
+          if (!result) result = CarryOut(pending);
           GoOn();
           if (result) return fail(result);
           MergeInBackground();
@@ -121,6 +123,16 @@ void Engine::LoadNextTop(Slot slot, uint64_t page, Done done) {
   // Owned by its last completion.
   new MapRead(ring_, files_[slot], scratch_.transfer(), pages * kBlockBytes, layer.map_offset + page * kBlockBytes,
               std::move(read));
+}
+
+int Engine::CopyFirstBlock(Slot next) {
+  const Layer& from = state_.layer(state_.chain().top());
+  const Layer& to = state_.layer(next);
+  if (!from.is_image && !map_.IsInTop(0, 1)) return 0;
+  char* block = scratch_.transfer();
+  if (pread(from.fd, block, kBlockBytes, static_cast<off_t>(from.data_offset)) != ssize_t{kBlockBytes}) return -EIO;
+  ssize_t written = pwrite(to.fd, block, kBlockBytes, static_cast<off_t>(to.data_offset));
+  return written == ssize_t{kBlockBytes} ? 0 : written < 0 ? -errno : -EIO;
 }
 
 int Engine::CarryOut(const PendingSwitch& pending) {

@@ -4,12 +4,12 @@ import type { Manifest, SnapshotHooks, SnapshotRecord } from '../image/manifest'
 import { attachedTo } from '../loop/find-attached';
 import { Freezer, type Thaw } from '../runtime/freeze';
 import type { RunRecord } from '../runtime/run-directory';
-import { attachOf } from './attach-choice';
 import { withHooks } from './hooks';
 import { canReflink } from './reflink';
 import type { SnapshotOptions, TakenSnapshot } from './snapshot-create';
 import { cloneAsSnapshot, type OwnImage } from './snapshot-direct';
 import { requireManifest, snapshotPath } from './snapshot-files';
+import { snapshotServed } from './snapshot-served';
 import type { Store } from './store';
 import type { Target } from './target';
 import type { Work } from './work';
@@ -17,31 +17,30 @@ import type { Work } from './work';
 /** What a snapshot is to say, but for how it was taken. */
 export type SnapshotAbout = Pick<SnapshotRecord, 'name' | 'created' | 'description'>;
 
-/** Takes a snapshot of a container that runs: its file system is synced, frozen, its file cloned, and thawed. */
+/** Takes a snapshot of a container that runs, while its file system is frozen: a new top, or a clone of its file where no server attaches it. */
 export async function snapshotRunning(
   store: Store,
-  { name, target }: Work,
+  work: Work,
   run: RunRecord,
   about: SnapshotAbout,
   options: SnapshotOptions,
 ): Promise<TakenSnapshot> {
-  await using image = await openLayer(target.path, { label: name });
-  if (attachOf(requireManifest(image)) === 'stack' || !(await canReflink(store.containersDirectory))) throw needsStack(name);
-  const devices = await attachedTo(image.device, image.inode);
-  if (!devices.includes(`/dev/loop${run.loop.index}`)) {
-    throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot take a snapshot of "${name}": it runs from another file than "${target.path}"`, {
-      path: target.path,
-    });
-  }
-  const path = snapshotPath(store, name, about.name, 'img');
-  const hooks = hooksFor(image.manifest, options);
+  const { name, target } = work;
+  await using file = await openLayer(target.path, { label: name, write: true });
+  const manifest = requireManifest(file);
   const frozen = async (body: () => Promise<void>): Promise<SnapshotRecord> => {
-    const context = { store, target, run, hooks, warn: options.warn, signal: options.signal };
+    const context = { store, target, run, hooks: hooksFor(manifest, options), warn: options.warn, signal: options.signal };
     const { value, codes } = await withHooks(context, () => whileFrozen(target, run, body, options.signal));
     const consistency = !value.held ? 'crash' : codes.pre === undefined ? 'filesystem' : 'application';
     return { ...about, consistency, frozenMs: value.frozenMs, ...(Object.keys(codes).length > 0 && { hooks: codes }) };
   };
-  const record = await cloneAsSnapshot(store, image as OwnImage, path, frozen, options.signal);
+  if (run.server) return await snapshotServed(store, work, file, about.name, frozen);
+
+  if (!(await canReflink(store.containersDirectory))) throw needsStack(name);
+  const devices = await attachedTo(file.device, file.inode);
+  if (!devices.includes(`/dev/loop${run.loop.index}`)) throw runsElsewhere(target);
+  const path = snapshotPath(store, name, about.name, 'img');
+  const record = await cloneAsSnapshot(store, file as OwnImage, path, frozen, options.signal);
   return { record, path, how: 'reflink' };
 }
 
@@ -57,6 +56,11 @@ async function whileFrozen(target: Target, run: RunRecord, body: () => Promise<v
   await body();
   const { frozenMs, held } = await freezer.thaw();
   return { frozenMs: Math.round(frozenMs * 10) / 10, held };
+}
+
+/** The error where the file that bears a container's name is not the one that it writes to. */
+export function runsElsewhere({ label, path }: Target): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot take a snapshot of "${label}": it runs from another file than "${path}"`, { path });
 }
 
 function needsStack(name: string): LoopboxError {

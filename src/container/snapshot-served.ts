@@ -1,0 +1,70 @@
+import { constants, open } from 'node:fs';
+import { promisify } from 'node:util';
+import { Descriptor } from '../descriptor';
+import { namesOfCommit, type NewTop, prepareTop, sealKept, type TopCommit } from '../image/commit-top';
+import { blockSize } from '../image/delta-geometry';
+import { readAt } from '../image/file-io';
+import { writeManifest } from '../image/image-file';
+import type { LayerFile } from '../image/layer-file';
+import type { SnapshotRecord } from '../image/manifest';
+import { StackControl, type SwitchRequest } from '../loop/stack-control';
+import { newUuid } from '../uuid';
+import { takeAttachmentLock } from './disk';
+import { takeStructureLock } from './locks';
+import { topManifest } from './replace-top';
+import { requireManifest, snapshotPath } from './snapshot-files';
+import type { TakenSnapshot } from './snapshot-create';
+import { runsElsewhere } from './snapshot-running';
+import type { Store } from './store';
+import type { Work } from './work';
+
+const structureWaitMs = 10_000;
+const openFile = promisify(open);
+
+/**
+ * Takes a snapshot of a container whose chain a storage server attaches: the next top is prepared beside it, durably, and the server
+ * goes over to it while the file system is frozen (`frozen` calls its body meanwhile). What was the top is then sealed.
+ */
+export async function snapshotServed(
+  store: Store,
+  { name, target }: Work,
+  top: LayerFile,
+  snapshot: string,
+  frozen: (body: () => Promise<void>) => Promise<SnapshotRecord>,
+): Promise<TakenSnapshot> {
+  const control = new StackControl(target.directory.controlPath, name);
+  const { layers, sizeBytes } = await control.status();
+  const served = layers.at(-1);
+  if (served?.device !== top.device || served.inode !== top.inode) throw runsElsewhere(target);
+  // Copies may have been made of a file that was never sealed: what it holds in the end is a state that nobody knows yet.
+  const state = newUuid();
+  const manifest = requireManifest(top);
+  await writeManifest(top, { ...manifest, state });
+
+  const extension = top.kind === 'image' ? 'img' : 'delta';
+  const commit: TopCommit = { directory: store.containersDirectory, name, extension, kept: snapshot };
+  const next: NewTop = {
+    ...commit,
+    sizeBytes,
+    parent: { state, hint: namesOfCommit(commit).kept },
+    // The server copies the block once more, when nothing is written to it any more.
+    block0: await readAt(top.fd, top.kind === 'image' ? 0 : top.dataOffset, blockSize),
+    manifest: topManifest(manifest),
+  };
+  await using _lock = await takeStructureLock(store, 'shared', structureWaitMs);
+  const prepared = await prepareTop(next);
+  await using file = new Descriptor(await openFile(prepared.path, constants.O_RDWR | constants.O_DIRECT | constants.O_NOFOLLOW));
+  await takeAttachmentLock({ fd: file.fd, path: prepared.path }, name);
+  await using directory = new Descriptor(await openFile(store.containersDirectory, constants.O_RDONLY | constants.O_DIRECTORY));
+  const request: SwitchRequest = {
+    nextFd: file.fd,
+    directoryFd: directory.fd,
+    names: namesOfCommit(commit),
+    mapOffset: prepared.manifest.mapOffset,
+    dataOffset: prepared.manifest.dataOffset,
+  };
+  const record = await frozen(async () => void (await control.switchTop(request)));
+  await sealKept(commit, record);
+  if (top.kind === 'image') await control.unguard();
+  return { record, how: 'delta', path: snapshotPath(store, name, snapshot, extension) };
+}
