@@ -6,16 +6,18 @@ const { RunDirectory } = require('../../dist/runtime/run-directory.js');
 const [runRoot, component, id, holdMs] = process.argv.slice(2);
 
 async function freezeOnce(directory) {
-  const freezer = await Freezer.prepare(directory, directory.readRecord());
+  let freezer;
   try {
+    freezer = await Freezer.prepare(directory, directory.readRecord());
     await freezer.sync();
     await freezer.freeze();
     await sleep(Number(holdMs));
     await freezer.thaw();
   } catch (error) {
+    // What follows from the kill of the guardian.
     if (error.code !== 'ERR_LOOPBOX_FAILED') throw error;
   } finally {
-    await freezer.close();
+    await freezer?.close();
   }
 }
 
