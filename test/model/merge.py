@@ -6,7 +6,7 @@ but us can see it: in a file called `.fold`, without another link, under a lease
 from collections.abc import Generator
 
 from commit import nameless, publish, seal
-from disk import BLOCKS, UNCHECKED, Fold, Manifest
+from disk import BLOCKS, UNCHECKED, Fold, Manifest, Refused
 from mutants import planted
 from recover import recover, sync_all
 from tree import below, children, evidence_of, extension, files_of, is_nameless, merge_of, stem, top_of, verify, view
@@ -174,10 +174,14 @@ def named(world: World, container: str, state: str | None) -> int | None:
 def fold_on(world: World, image: int) -> Work:
     disk = world.disk
     container = stem(disk.name_of(image))
-    if not (yield from hide(world, image)):
-        return False
     record = disk.manifest(image).fold
     source, keep = named(world, container, record.to), named(world, container, record.keep)
+    if source is None or (record.keep and not keep):
+        raise Refused(f'{disk.name_of(image)} was being merged with a file that is not here')
+    for one in (source, keep) if keep else (source,):
+        view(disk, one)  # refuses what is not the file that this merge began with
+    if not (yield from hide(world, image)):
+        return False
     for low in range(record.cursor, BLOCKS, BATCH):
         batch = [block for block in range(low, min(low + BATCH, BLOCKS)) if block in disk.files[source].bits]
         if keep:
@@ -245,7 +249,11 @@ def reclaim_one(world: World, name: str) -> Work:
             if (yield from fold_on(world, inode)):
                 return True
         elif record:
-            yield from absorb_on(world, inode, named(world, name, record.to))
+            child = named(world, name, record.to)
+            if child is None:
+                raise Refused(f'{disk.name_of(inode)} was being merged with a file that is not here')
+            view(disk, child)
+            yield from absorb_on(world, inode, child)
             return True
     for one, inode in files_of(disk, name):
         stand_here = children(disk, inode)

@@ -27,6 +27,15 @@ def promised(world: World) -> Iterator[tuple[str, int]]:
             yield name, inode
 
 
+def readable(world: World, files: Iterator[tuple[str, int]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The names with what can be read under them just now."""
+    for name, inode in files:
+        try:
+            yield name, plain(view(world.disk, inode))
+        except Refused:
+            pass
+
+
 class Copier:
     """Opens one file, reads a part of it at once and the rest later, as cp does: from the first byte to the last."""
 
@@ -69,6 +78,7 @@ class Copier:
 
     def leave(self, world: World) -> None:
         world.opened.discard(self.inode)
+        self.first, self.waits = None, False
 
 
 def torn(early: File, late: File) -> Iterator[File]:
@@ -88,20 +98,21 @@ class Dropper:
 
     def __init__(self, world: World) -> None:
         disk = world.disk
-        self.owed = {name: plain(view(disk, inode)) for name, inode in promised(world)}
+        self.owed = dict(readable(world, promised(world)))
         for name, inode in chain_names(disk):
-            if disk.manifest(inode).fold and 'copy.img' not in disk.names:
+            if disk.manifest(inode).fold and 'stray.img' not in disk.names:
                 copy = disk.draw()
                 disk.files[copy] = disk.durable_files[copy] = disk.files[inode]
-                disk.names = {'copy.img': copy, **disk.names}
+                disk.names = {'stray.img': copy, **disk.names}
+                world.refusable.add('stray')
 
     def look(self, world: World) -> None:
-        for name, inode in promised(world):
-            if self.owed.get(name, ()) and plain(view(world.disk, inode)) != self.owed[name]:
-                raise Violation(f'{name} is {plain(view(world.disk, inode))}, want {self.owed[name]}')
+        for name, content in readable(world, promised(world)):
+            if content != self.owed.get(name, content):
+                raise Violation(f'{name} is {content}, want {self.owed[name]}')
 
     def leave(self, world: World) -> None:
-        world.disk.names.pop('copy.img', None)
+        world.disk.names.pop('stray.img', None)
 
 
 class Linker:
@@ -188,6 +199,10 @@ def rest_of_all(world: World) -> Iterator[str]:
     """Everything that is pending is done, as far as it can be."""
     yield from recover_all(world)
     for name in containers(world):
-        yield from reclaim(world, name)
-        if name not in world.servers:
-            yield from settle(world, name)
+        for work in (reclaim, settle):
+            try:
+                if work is reclaim or name not in world.servers:
+                    yield from work(world, name)
+            except Refused:
+                if name not in world.refusable:
+                    raise
