@@ -24,13 +24,9 @@ export function textPicture(map: DiskMap, perLine: number, withColours: boolean)
     const cells = map.cells.slice(start, start + perLine);
     lines.push(`${formatSize(start * map.cellBytes).padStart(labelWidth - 2)}  ${cells.map((cell) => mark(cell, map.cellBytes)).join('')}`);
   }
-  return [
-    `${printable(map.name)}: ${formatSize(map.sizeBytes)}, a block is ${formatSize(map.cellBytes)}`,
-    '',
-    ...lines,
-    '',
-    ...legend(map, withColours),
-  ];
+  const unit = withColours ? 'a block is' : 'a letter is';
+  const size = `${formatSize(map.cellBytes)}${withColours ? '' : ', a capital one is full'}`;
+  return [`${printable(map.name)}: ${formatSize(map.sizeBytes)}, ${unit} ${size}`, '', ...lines, '', ...legend(map, withColours)];
 }
 
 function blockOf({ file, bytes }: MapCell, cellBytes: number): string {

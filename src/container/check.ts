@@ -71,7 +71,7 @@ async function checkState(
   });
   if (snapshot === undefined && !container.includes('/')) await files.addOwn(await StoreFiles.scan(store, options.signal), container);
   if (opened instanceof LoopboxError) {
-    files.addFailure(opened, opened.path ?? container);
+    files.addReason(opened, opened.path ?? container);
     return { name: argument, sound: false, files: files.all, fileSystem: null, repair: null };
   }
   await using view = opened;
@@ -112,6 +112,11 @@ class CheckedFiles {
   /** The files of an open chain, whose seals are verified. */
   async addChain(chain: Chain): Promise<void> {
     for (const layer of [...chain.layers].reverse()) if (!this.#files.has(layer.path)) await this.#addSound(layer);
+  }
+
+  /** Why the disk can't be put together: where that file is known to be damaged, all is said. */
+  addReason(error: LoopboxError, path: string): void {
+    if (!this.#files.get(path)?.problems.length) this.addFailure(error, path);
   }
 
   addFailure(error: LoopboxError, path: string, kind: CheckedFile['kind'] = null): void {
