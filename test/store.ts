@@ -80,7 +80,7 @@ export class TestStore {
     const names = async (...args: string[]) => (await this.loopbox(args)).stdout.split('\n').filter(Boolean);
     for (const name of await names('ps', '-q')) await this.loopbox(['stop', '-t', '0', name]);
     if (keepsTemporaryFiles) return;
-    for (const name of await names('ls', '-q')) if (!name.includes('/')) await this.loopbox(['rm', '-f', name]);
+    for (const name of await names('ls', '-q')) if (!name.includes('/')) await this.loopbox(['rm', '-f', '--snapshots', name]);
     // The next command after an end takes away what has no owner in the kernel: cgroups and run directory.
     await this.loopbox(['ls']);
     await rm(join(logs, this.component), { recursive: true, force: true });
