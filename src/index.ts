@@ -3,6 +3,7 @@
  * AbortSignal and reports its progress; failures are LoopboxErrors. No call changes the caller's namespaces or directory.
  */
 
+export { type CheckedFile, type CheckOptions, type CheckReport, checkContainer } from './container/check';
 export { type ConfigChange, type ConfigInput, parseConfigInput } from './container/config-input';
 export { type Created, type CreateOptions, createContainer } from './container/create';
 export type { ContainerInfo, ContainerState } from './container/describe';
@@ -11,6 +12,7 @@ export { type ExecOptions, execCommand } from './container/exec';
 export { type HostInfo, hostInfo } from './container/host-info';
 export { inspectContainers, listContainers } from './container/list';
 export { containerLogs, type LogOptions } from './container/logs';
+export { type DiskMap, type MapCell, type MapOptions, type MappedFile, mapContainer } from './container/map';
 export { removeContainer } from './container/remove';
 export { renameContainer } from './container/rename';
 export { type RunningContainer, type RunOptions, runFile, runTemplate } from './container/run';

@@ -12,7 +12,7 @@ interface ExportFlags {
 type Exported = Awaited<ReturnType<typeof exportContainer>>;
 
 export function register(program: Command, context: Context): void {
-  addVerb(program, 'export <container> <file|->', 'copy a stopped container into one file, or to standard output')
+  addVerb(program, 'export <container[@snapshot]> <file|->', 'copy a stopped container or a snapshot into one file')
     .option('-f, --force', 'replace the file if it exists')
     .action(action(context, runExport, printExported));
 }
