@@ -107,6 +107,8 @@ bool IsBackedBy(int index, uint64_t device, uint64_t inode) {
     return status.lo_device == device && status.lo_inode == inode;
   }
   if (errno == ENOENT || errno == ENXIO || errno == ENODEV) return false;
+  // What it holds is a file of a storage server that has died, and no file of the host.
+  if (errno == ENOTCONN) return false;
   throw SystemFailure{errno, loop ? "ioctl(LOOP_GET_STATUS64)" : "open", path};
 }
 
