@@ -3,6 +3,7 @@ import { inspectRun } from '../runtime/status';
 import { takeVerbLock } from './locks';
 import { removeFiles } from './remove-files';
 import { requireStopped } from './require-stopped';
+import { dropReserve } from './reserve';
 import { stopLocked } from './stop';
 import type { Store } from './store';
 import { namedTarget, requireName, resolveRun, type Target, targetOfRun } from './target';
@@ -29,6 +30,7 @@ export async function removeContainer(store: Store, argument: string, options: R
   await requireStopped(store, target, 'remove');
   await removeFiles(store, name, { snapshots: options.snapshots ?? false });
   await forgetRun(store, target);
+  await dropReserve(store);
 }
 
 /**

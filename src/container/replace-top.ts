@@ -8,6 +8,7 @@ import type { LayerExtension } from '../image/file-names';
 import type { LayerFile } from '../image/layer-file';
 import type { Config, Manifest, SnapshotRecord } from '../image/manifest';
 import { structureWaitMs, takeStructureLock } from './locks';
+import { ensureReserve } from './reserve';
 import type { Store } from './store';
 
 /** A commit of a stopped container's top, whose chain the caller has claimed. */
@@ -38,6 +39,7 @@ export async function replaceStoppedTop(store: Store, { name, present, kept, rec
   };
   await using _lock = await takeStructureLock(store, 'shared', structureWaitMs);
   await replaceTop(next, { directory: store.containersDirectory, name, extension, kept }, record);
+  await ensureReserve(store);
 }
 
 /** Before a present is sealed: a sealed file system is never mounted writable, so nobody could replay its journal later. */

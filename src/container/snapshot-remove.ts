@@ -5,6 +5,7 @@ import { renameDurably } from '../image/new-file';
 import type { IndexedFile } from '../image/state-index';
 import type { WorkOptions } from '../progress';
 import { unlinkUnneeded } from './reclaim';
+import { withReserve } from './reserve';
 import { findSnapshot } from './snapshot-files';
 import { requireSnapshotArgument } from './snapshot-names';
 import type { Store } from './store';
@@ -21,8 +22,8 @@ export function removeSnapshot(store: Store, argument: string, options: RemoveSn
   return explaining(`remove the snapshot "${argument}"`, async () => {
     const { container, snapshot } = requireSnapshotArgument(argument);
     await using work = await workOn(store, container, 'remove snapshots of', options.signal);
-    await hide(store, container, findSnapshot(work.files, container, snapshot));
-    await unlinkUnneeded(store, container, await StoreFiles.scan(store));
+    await withReserve(store, () => hide(store, container, findSnapshot(work.files, container, snapshot)));
+    await withReserve(store, async () => unlinkUnneeded(store, container, await StoreFiles.scan(store)));
   });
 }
 
@@ -36,8 +37,8 @@ export function removeOldestSnapshots(store: Store, container: string, count: nu
     }
     await using work = await workOn(store, container, 'remove snapshots of', options.signal);
     const oldest = work.files.snapshots(container).slice(0, count);
-    for (const file of oldest) await hide(store, container, file);
-    await unlinkUnneeded(store, container, await StoreFiles.scan(store));
+    for (const file of oldest) await withReserve(store, () => hide(store, container, file));
+    await withReserve(store, async () => unlinkUnneeded(store, container, await StoreFiles.scan(store)));
     return oldest.map((file) => work.files.nameOf(file));
   });
 }

@@ -17,6 +17,7 @@ import { adoptFile } from './identity';
 import { keepStateOfOthers } from './keep-state';
 import { dropOtherPast, identityOf } from './past';
 import { requireStopped } from './require-stopped';
+import { ensureReserve } from './reserve';
 import type { Store } from './store';
 import { watchStorage } from './storage-watch';
 import { resolveTarget, type Target } from './target';
@@ -105,6 +106,8 @@ export async function startPresent(store: Store, target: Target, present: Claime
     await writeManifest(top, { ...top.manifest, started: record.startedAt });
   }
   undo.disarm();
+  // What it writes may have to wait for space; verbs that make some must not.
+  if (disk.server && !target.byPath) await ensureReserve(store);
   return record;
 }
 

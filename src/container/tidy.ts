@@ -6,6 +6,7 @@ import { inspectRun } from '../runtime/status';
 import { FileLock } from './locks';
 import { isOwnPast } from './past';
 import { removeFilesUnlessNeeded } from './remove-files';
+import { dropReserve } from './reserve';
 import type { Store } from './store';
 import { resolveTarget, type Target } from './target';
 
@@ -52,6 +53,7 @@ export async function removeEnded(store: Store, target: Target, watchMs: number)
   if (!watch) return;
   if (target.name !== undefined && (await isOwnPast(target))) await removeFilesUnlessNeeded(store, target.name);
   await forgetRun(store, target);
+  await dropReserve(store);
 }
 
 /** Removes all that the host has of a container that does not run but its file. For the holder of the verb lock. */
