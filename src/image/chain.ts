@@ -14,10 +14,10 @@ import type { ViewLayer } from './view-pieces';
 /** An image and at most so many deltas. */
 const maxDeltas = 126;
 
-/** A fold in the middle of a chain: below the cursor the image has the source's blocks, and the source has no say. */
+/** A merge in the middle of a chain: below the cursor what is below has the source's blocks, and the source has no say. */
 export interface ChainFold {
   source: DeltaFile;
-  image: ImageFile;
+  into: LayerFile;
   /** In blocks. */
   cursor: number;
 }
@@ -121,7 +121,7 @@ export async function resolveChain(
       layers.push(below);
       await verifySeal(below);
       const { fold: record } = below.manifest ?? {};
-      if (below.kind === 'image' && record?.to === place.manifest.state) fold = { source: file, image: below, cursor: record.cursor };
+      if (record?.to === place.manifest.state) fold = { source: file, into: below, cursor: record.cursor };
       file = below;
     }
     return new Chain(layers.reverse(), fold);

@@ -144,3 +144,13 @@ export async function ownsMoreThanBlock0(delta: DeltaFile): Promise<boolean> {
     if (!bytes.equals(zeroes.subarray(0, bytes.length))) return true;
   }
 }
+
+/** Whether a delta owns every block that another one owns, as far as its own V reaches. */
+export async function coversMap(delta: DeltaFile, other: DeltaFile): Promise<boolean> {
+  for (let position = 0; ; position += MiB) {
+    const [bytes, wanted] = await Promise.all([readMap(delta, position, MiB), readMap(other, position, MiB)]);
+    const length = Math.min(bytes.length, wanted.length);
+    if (length === 0) return true;
+    for (let index = 0; index < length; index++) if ((wanted[index] as number) & ~(bytes[index] as number)) return false;
+  }
+}

@@ -6,7 +6,7 @@ import { type Check, type Context, list, number, object, oneOf, record, refuse, 
 /** The version of the manifest that this program writes. A newer minor version is read, a newer major one refused. */
 export const manifestVersion = { major: 1, minor: 0 };
 
-/** The `state` of a file that holds none: an image that is being folded into. */
+/** The `state` of a file that holds none: one that is being merged with the delta that stands on it. */
 export const noState = '00000000-0000-0000-0000-000000000000';
 
 export interface Limits {
@@ -61,9 +61,12 @@ export interface SnapshotRecord {
   hooks?: { pre?: number; post?: number };
 }
 
-/** In an image: what is being folded into it. Blocks below `cursor` are done. */
+/**
+ * In a file that is being merged with the delta that stands on it: in an image what is folded into it (blocks below `cursor` are
+ * done), in a delta what absorbs it (`cursor` is 0).
+ */
 export interface FoldRecord {
-  /** The state that the image will have. */
+  /** The state of that delta; an image will have it. */
   to: string;
   /** The state, of a delta, that gets the blocks that the image loses. */
   keep?: string;
@@ -84,7 +87,7 @@ export interface Manifest {
   kind: 'image' | 'delta';
   /** The container's id; a template has none. */
   container?: string;
-  /** The id of this content; `noState` in an image that is being folded into. */
+  /** The id of this content; `noState` where there is `fold`. */
   state: string;
   name?: string;
   /** V: the length of the disk. */
@@ -220,7 +223,6 @@ const manifest: Check<Manifest> = (value, key, context) => {
   const result = keys(value, key, context);
   if (result.kind === 'delta') {
     checkGeometry(result, context);
-    if (result.fold) refuse('fold', 'absent in a delta', context);
   } else {
     for (const one of onlyInDeltas) if (result[one] !== undefined) refuse(one, 'absent in an image', context);
   }

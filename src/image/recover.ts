@@ -173,14 +173,20 @@ async function* finishFolds(files: ContainerFiles): AsyncGenerator<string> {
   for (const image of files.all()) {
     if (image.manifest.kind !== 'image' || image.manifest.fold) continue;
     const source = files.all().find((file) => file.manifest.kind === 'delta' && file.manifest.state === image.manifest.state);
-    if (!source?.parsed || !('extension' in source.parsed)) continue;
-    const to: FileName = { ...source.parsed, extension: 'img' };
+    const to = source && nameAsImage(source);
+    if (!source || !to) continue;
     // Any other two files of one state are copies that somebody made.
     if (image.parsed?.role !== 'fold' && image.fileName !== formatFileName(to)) continue;
     if (image.fileName !== formatFileName(to)) yield await files.rename(image, to);
     const by = files.get(formatFileName(to)) as IndexedFile;
     yield await files.unlink(source, { why: 'provided', by });
   }
+}
+
+/** What an image of a delta's state is called; a hidden source had no name. */
+function nameAsImage({ parsed }: IndexedFile): FileName | undefined {
+  if (parsed?.role === 'fold') return { ...parsed, role: 'nameless', extension: 'img' };
+  return parsed && 'extension' in parsed ? { ...parsed, extension: 'img' } : undefined;
 }
 
 /** A file that was put aside and is not sealed yet: the commit of the next top came through, its end did not. */

@@ -2,7 +2,7 @@ import { LoopboxError } from '../errors';
 import { crc32c } from './crc32c';
 import { mapChecksum } from './delta-file';
 import { fileStatus, readAt, syncFile } from './file-io';
-import { type ImageFile, placeManifest, writeManifest } from './image-file';
+import { placeManifest, writeManifest } from './image-file';
 import type { LayerFile } from './layer-file';
 import type { Manifest, SealRecord } from './manifest';
 import { slotsLength } from './manifest-slots';
@@ -19,16 +19,18 @@ export async function sealNewImage(fd: number, sizeBytes: number, manifest: Mani
 }
 
 /**
- * Opens a sealed image for writing again, durably. The manifest goes first: a cut leaves at most ext4's feature set, so this is also
- * for an image whose manifest is unsealed and whose superblock is still read-only. Idempotent.
+ * Opens a sealed file for writing again, durably, with these `changes` to its manifest: it will hold another state. The manifest goes
+ * first: a cut leaves at most an image whose superblock is still read-only, which this is also for. A delta may need a block 0 of its
+ * own after it (`ownBlock0`). Idempotent.
  */
-export async function unseal(image: ImageFile): Promise<void> {
-  if (image.manifest?.sealed) {
-    const { sealed: _, ...manifest } = image.manifest;
-    await writeManifest(image, manifest);
+export async function unseal(file: LayerFile, changes: Partial<Manifest> = {}): Promise<void> {
+  if (file.manifest?.sealed) {
+    const { sealed: _, ...manifest } = file.manifest;
+    await writeManifest(file, { ...manifest, ...changes });
   }
-  await setReadOnlyFeature(image.fd, false);
-  await syncFile(image.fd);
+  if (file.kind === 'delta') return;
+  await setReadOnlyFeature(file.fd, false);
+  await syncFile(file.fd);
 }
 
 /**

@@ -31,6 +31,8 @@ export interface ScanOptions {
   containersDirectory?: string | undefined;
   /** Which files are looked at; all unless told. */
   only?: ((fileName: string) => boolean) | undefined;
+  /** What was read before, by path: kept and used by scans that follow on each other. */
+  seen?: Map<string, IndexedFile | DamagedFile | undefined> | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -70,7 +72,8 @@ export class StateIndex {
       const names = (await regularFiles(directory)).filter(options.only ?? (() => true));
       for (let start = 0; start < names.length; start += width) {
         options.signal?.throwIfAborted();
-        for (const found of await Promise.all(names.slice(start, start + width).map((name) => lookAt(directory, name)))) {
+        const some = names.slice(start, start + width);
+        for (const found of await Promise.all(some.map((name) => lookOnce(directory, name, options.seen)))) {
           if (found && 'manifest' in found) files.push(found);
           else if (found) damaged.push(found);
         }
@@ -133,7 +136,8 @@ export function isSameFile(a: Pick<IndexedFile, 'device' | 'inode'>, b: Pick<Ind
   return a.device === b.device && a.inode === b.inode;
 }
 
-function isSameContainer(a: Pick<IndexedFile, 'directory' | 'parsed'>, b: Pick<IndexedFile, 'directory' | 'parsed'>): boolean {
+/** Whether two files lie in one directory and are called after one container. */
+export function isSameContainer(a: Pick<IndexedFile, 'directory' | 'parsed'>, b: Pick<IndexedFile, 'directory' | 'parsed'>): boolean {
   return a.directory === b.directory && a.parsed !== undefined && a.parsed.name === b.parsed?.name;
 }
 
@@ -160,6 +164,14 @@ export async function regularFiles(path: string): Promise<string[]> {
     if (isSystemError(error, 'ENOENT', 'ENOTDIR')) return [];
     throw explain(error, `look into "${path}"`, { path });
   }
+}
+
+async function lookOnce(directory: string, fileName: string, seen: ScanOptions['seen']): Promise<IndexedFile | DamagedFile | undefined> {
+  const path = join(directory, fileName);
+  if (seen?.has(path)) return seen.get(path);
+  const found = await lookAt(directory, fileName);
+  seen?.set(path, found);
+  return found;
 }
 
 async function lookAt(directory: string, fileName: string): Promise<IndexedFile | DamagedFile | undefined> {

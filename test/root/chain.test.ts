@@ -2,13 +2,16 @@ import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { readBlocks, resolveChain } from '../../src/image/chain';
+import { indexForChain } from '../../src/image/chain-index';
 import { openDelta } from '../../src/image/delta-file';
 import { openLayer } from '../../src/image/layer-file';
 import { makeFileSystem } from '../../src/image/make-filesystem';
 import { noState } from '../../src/image/manifest';
 import { NewFile } from '../../src/image/new-file';
-import { forgetEvidence, sealNewImage } from '../../src/image/seal';
+import { ownBlock0 } from '../../src/image/own-block0';
+import { forgetEvidence, sealNewImage, unseal } from '../../src/image/seal';
 import { StateIndex } from '../../src/image/state-index';
+import { parseSuperblock } from '../../src/image/superblock';
 import { native } from '../../src/native';
 import { MiB } from '../../src/units';
 import { newUuid } from '../../src/uuid';
@@ -93,6 +96,36 @@ describe("a chain's view", () => {
       await expectView(layers, 'web@mon.delta', image);
       await expectView(layers, 'web@fork.delta', withBlocks(image, fork));
     }
+  });
+
+  it('goes through a delta that is being absorbed', async () => {
+    const layers = await Layers.make();
+    const disk = withBlocks(
+      emptyDisk(),
+      new Map([
+        [1, 1],
+        [2, 2],
+        [3, 3],
+      ]),
+    );
+    const base = await layers.image('web@mon.img', disk, { sealed: true });
+    const to = newUuid();
+    // Block 2 is absorbed already, and gone from the parent.
+    await layers.delta(
+      'web@~1.fold',
+      base,
+      new Map([
+        [2, 0],
+        [3, 30],
+      ]),
+      { ...folding(to, undefined, 0) },
+    );
+    await layers.delta('web@tue.delta', newUuid(), new Map([[2, 20]]), { state: to, sealed: true });
+    const own = new Map([[9, 9]]);
+    await layers.delta('web.delta', to, own);
+    await using chain = await layers.chain('web.delta');
+    expect(chain.fold?.into.path).toBe(layers.path('web@~1.fold'));
+    await expectView(layers, 'web.delta', withBlocks(disk, new Map([[2, 20], [3, 30], ...own])));
   });
 
   it('is that of a state, whoever provides it: moved, renamed, copied, a whole image, the sealed of two', async () => {
@@ -226,6 +259,50 @@ describe('a chain is refused, by name,', () => {
       code: 'ERR_LOOPBOX_IN_USE',
       message: expect.stringMatching(/"web@s.img" was replaced meanwhile$/),
     });
+  });
+});
+
+describe('the index for a chain', () => {
+  it('looks at no more files than the chain takes, where that is certain', async () => {
+    const layers = await Layers.make();
+    const templates = await Layers.make();
+    const hinted = (state: string, hint: string) => ({ manifest: { parent: { state, hint } } });
+    const base = await templates.image('base.img', emptyDisk(), { sealed: true });
+    for (let count = 0; count < 5; count++) await layers.delta(`other${count}.delta`, base, new Map());
+    const shared = await layers.delta('shared@mon.delta', base, new Map(), { sealed: true, ...hinted(base, 'base.img') });
+    const lower = await layers.delta('web@mon.delta', shared, new Map(), { sealed: true, ...hinted(shared, 'shared@mon.delta') });
+    await layers.delta('web.delta', lower, new Map(), hinted(lower, 'whatever it was'));
+    await layers.delta('web@fork.delta', lower, new Map());
+    const look = async () => {
+      await using top = await openLayer(layers.path('web.delta'));
+      const options = { containersDirectory: layers.directory };
+      const index = await indexForChain(top, [layers.directory, templates.directory], options);
+      await using chain = await resolveChain(await openLayer(top.path), index);
+      expect(namesOf(chain.layers)).toEqual(['base.img', 'shared@mon.delta', 'web@mon.delta', 'web.delta']);
+      return index.files.map(({ fileName }) => fileName).sort();
+    };
+    expect(await look()).toEqual(['base.img', 'shared@mon.delta', 'web.delta', 'web@fork.delta', 'web@mon.delta']);
+    // One that is not sealed may be an old copy: all are looked at.
+    await using file = await openLayer(layers.path('shared@mon.delta'), { write: true });
+    await unseal(file);
+    expect((await look()).length).toBe(10);
+  });
+});
+
+describe('ownBlock0', () => {
+  it('makes a delta writable that has a read-only block 0, or none', async () => {
+    for (const blocks of [new Map<number, number>(), new Map([[9, 9]])]) {
+      const layers = await Layers.make();
+      const base = await layers.image('web@mon.img', withBlocks(emptyDisk(), new Map([[0, 5]])), { sealed: true });
+      await layers.delta('web.delta', base, blocks);
+      for (const round of ['first', 'again']) {
+        await using chain = await layers.chain('web.delta', true);
+        await ownBlock0(chain);
+        const head = await readBlocks(chain, 0, block);
+        expect([round, parseSuperblock(head.subarray(1024, 2048))?.readOnly, diskOf(head)]).toEqual([round, false, [5]]);
+      }
+      expect(await layers.view('web.delta')).toEqual(withBlocks(emptyDisk(), new Map([[0, 5], ...blocks])));
+    }
   });
 });
 

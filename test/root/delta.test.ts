@@ -188,7 +188,11 @@ describe('a delta is refused', () => {
     ['whose data begins within a MiB', ({ dataOffset = 0 }) => ({ dataOffset: dataOffset + 4096 }), /"dataOffset" must be/],
     ['without a map', () => ({ mapOffset: undefined }), /"mapOffset" must be there/],
     ['that has no state', () => ({ state: '00000000-0000-0000-0000-000000000000' }), /"state" must be the nil uuid where there is "fold"/],
-    ['that says it is being folded into', () => ({ fold: { to: newUuid(), cursor: 0 } }), /"fold" must be absent in a delta/],
+    [
+      'that has a state, and is being merged',
+      () => ({ fold: { to: newUuid(), cursor: 0 } }),
+      /"state" must be the nil uuid where there is "fold"/,
+    ],
     ['that says it is an image', () => ({ kind: 'image' }), /must be absent in an image/],
   ])('%s', async (_, changes, message) => {
     const path = await change(await newDelta(8 * MiB), changes);
