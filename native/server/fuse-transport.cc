@@ -18,8 +18,8 @@ namespace {
 constexpr uint8_t kReadMultishot = 49;
 constexpr uint16_t kBufferGroup = 1;
 
-/** The part of a buffer that is registered: small requests need no more, and it stays in memory. */
-constexpr size_t kHead = 16 << 10;
+constexpr unsigned kIdleBuffers = 2;
+
 /** In front of the data, which is page-aligned, lies a request's header; and then, nearer, the header of its answer. */
 constexpr size_t kRequestHeader = sizeof(fuse_in_header) + sizeof(fuse_write_in);
 static_assert(kRequestHeader == 80 && sizeof(fuse_read_in) == sizeof(fuse_write_in));
@@ -27,6 +27,8 @@ constexpr size_t kFront = 4096;
 constexpr size_t kStride = kFront + kMaxTransfer;
 
 constexpr std::chrono::seconds kTick{1};
+/** After so long without a request the connection's end is watched for. */
+constexpr std::chrono::milliseconds kIdle{10};
 /** Between two looks whether the last chains have ended. */
 constexpr std::chrono::microseconds kWithholdPause{50};
 constexpr std::chrono::milliseconds kNoBufferPause{1};
@@ -39,25 +41,52 @@ FuseTransport::FuseTransport(Ring& ring, Engine& engine, int fuse, std::string f
       mmap(nullptr, kBuffers * kStride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) throw SystemFailure{errno, "mmap"};
   buffers_ = static_cast<char*>(base);
-  std::array<iovec, kBuffers> heads;
+  // The first few are what an idle server keeps.
+  madvise(Buffer(kIdleBuffers), (kBuffers - kIdleBuffers) * kStride, MADV_HUGEPAGE);
   for (unsigned index = 0; index < kBuffers; index++) {
-    char* buffer = buffers_ + index * kStride;
-    heads[index] = {buffer, kFront + kHead};
     Slot& slot = slots_[index];
     slot.transport = this;
     slot.request.engine = &engine;
-    slot.request.data = buffer + kFront;
+    slot.request.data = Buffer(index) + kFront;
     slot.request.buffer = index;
-    slot.request.registered = kHead;
   }
-  if (int result = io_uring_register_buffers(ring_.get(), heads.data(), kBuffers); result < 0) {
-    Log(std::string("buffers are not registered: ") + strerror(-result));
-    for (Slot& slot : slots_) slot.request.registered = 0;
+  if (int result = io_uring_register_buffers_sparse(ring_.get(), kBuffers); result < 0) {
+    throw SystemFailure{-result, "io_uring_register"};
   }
 }
 
 FuseTransport::~FuseTransport() {
   munmap(buffers_, kBuffers * kStride);
+}
+
+char* FuseTransport::Buffer(unsigned index) const {
+  return buffers_ + index * kStride;
+}
+
+void FuseTransport::AddBuffers(unsigned count) {
+  count = std::min(count, kBuffers - ready_);
+  if (madvise(Buffer(ready_), count * kStride, MADV_POPULATE_WRITE) < 0)
+    std::memset(Buffer(ready_), 0, count * kStride);
+  for (; count > 0; count--, ready_++) {
+    Slot& slot = slots_[ready_];
+    iovec whole{Buffer(ready_), kStride};
+    __u64 tag = 0;
+    int result = io_uring_register_buffers_update_tag(ring_.get(), ready_, &whole, &tag, 1);
+    if (result < 0) Log(std::string("a buffer is not registered: ") + strerror(-result));
+    slot.request.registered = result < 0 ? 0 : kMaxTransfer;
+    Provide(slot);
+  }
+}
+
+void FuseTransport::RemoveBuffers() {
+  for (unsigned index = kIdleBuffers; index < ready_; index++) {
+    iovec none{};
+    __u64 tag = 0;
+    io_uring_register_buffers_update_tag(ring_.get(), index, &none, &tag, 1);
+    slots_[index].is_withheld = false;
+  }
+  ready_ = kIdleBuffers;
+  madvise(Buffer(ready_), (kBuffers - ready_) * kStride, MADV_DONTNEED);
 }
 
 bool FuseTransport::AskAgain() {
@@ -67,9 +96,10 @@ bool FuseTransport::AskAgain() {
 
 void FuseTransport::Start(std::function<void()> ended) {
   ended_ = std::move(ended);
-  for (Slot& slot : slots_) Provide(slot);
+  AddBuffers(kIdleBuffers);
   Receive();
   ring_.After(kTick, [this] { Tick(); });
+  WatchForEnd();
 }
 
 void FuseTransport::Receive() {
@@ -90,7 +120,12 @@ void FuseTransport::Received(int result, unsigned flags) {
   if (result == -ENODEV) return End();
   if (is_receiving_ || is_ended_) return;
   if (result == -ENOBUFS) {
-    // Buffers come back silently. While quiesced, there are none until `Resume`.
+    if (is_quiesced_) return;
+    if (ready_ < kBuffers) {
+      AddBuffers(ready_);
+      return Receive();
+    }
+    // They come back silently.
     ring_.After(kNoBufferPause, [this] {
       if (!is_receiving_ && !is_quiesced_) Receive();
     });
@@ -101,6 +136,11 @@ void FuseTransport::Received(int result, unsigned flags) {
 }
 
 void FuseTransport::Take(Slot& slot) {
+  is_busy_ = were_requests_ = true;
+  if (watch_) {
+    ring_.Unwatch(*std::exchange(watch_, std::nullopt));
+    ring_.After(kIdle, [this] { WatchForEnd(); });
+  }
   const char* start = slot.request.data - kRequestHeader;
   fuse_in_header header;
   std::memcpy(&header, start, sizeof header);
@@ -113,11 +153,6 @@ void FuseTransport::Take(Slot& slot) {
     request.operation = header.opcode == FUSE_READ ? Operation::kRead : Operation::kWrite;
     request.offset = io.offset;
     request.length = io.size;
-    slot.is_large = io.size > kHead;
-    if (slot.is_large) {
-      large_++;
-      were_large_ = true;
-    }
   } else if (header.opcode == FUSE_FALLOCATE) {
     fuse_fallocate_in range;
     std::memcpy(&range, argument, sizeof range);
@@ -167,11 +202,9 @@ void FuseTransport::Answer(Request& request, int error) {
 
 void FuseTransport::Provide(Slot& slot) {
   constexpr int kCount = 1;
-  // Of large ones it is told when they are done: only then their memory may be taken.
-  unsigned flags = slot.is_large ? 0 : IOSQE_CQE_SKIP_SUCCESS;
   ring_
       .Next(&slot, kProvide, IORING_OP_PROVIDE_BUFFERS, kCount, slot.request.data - kRequestHeader,
-            kRequestHeader + kMaxTransfer, slot.request.buffer, flags)
+            kRequestHeader + kMaxTransfer, slot.request.buffer, IOSQE_CQE_SKIP_SUCCESS)
       ->buf_group = kBufferGroup;
 }
 
@@ -181,11 +214,7 @@ void FuseTransport::Slot::Complete(unsigned kind, int result, unsigned) {
     if (result != -ENOENT) Log(std::string("answer: ") + strerror(-result));
     return transport->Provide(*this);
   }
-  if (result < 0) {
-    if (result != -ECANCELED) throw SystemFailure{-result, "provide buffers"};
-    return;
-  }
-  if (std::exchange(is_large, false)) transport->large_--;
+  if (result < 0 && result != -ECANCELED) throw SystemFailure{-result, "provide buffers"};
 }
 
 void FuseTransport::Quiesce(std::function<void()> done) {
@@ -201,10 +230,11 @@ void FuseTransport::Withhold() {
 
 void FuseTransport::Withheld(int count) {
   if (count > 0) withheld_ += count;
-  auto parked = std::count_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.request.is_parked(); });
+  auto end = slots_.begin() + ready_;
+  auto parked = std::count_if(slots_.begin(), end, [](const Slot& slot) { return slot.request.is_parked(); });
   // A buffer that is neither here nor parked belongs to a request under way.
-  if (withheld_ + parked < kBuffers) return ring_.After(kWithholdPause, [this] { Withhold(); });
-  for (Slot& slot : slots_) slot.is_withheld = !slot.request.is_parked();
+  if (withheld_ + parked < ready_) return ring_.After(kWithholdPause, [this] { Withhold(); });
+  std::for_each(slots_.begin(), end, [](Slot& slot) { slot.is_withheld = !slot.request.is_parked(); });
   std::exchange(quiesced_, nullptr)();
 }
 
@@ -216,26 +246,28 @@ void FuseTransport::Resume() {
   if (!is_receiving_) Receive();
 }
 
-void FuseTransport::Tick() {
-  if (is_ended_) return;
+bool FuseTransport::IsDisconnected() const {
   // A read that stays does not see the end of the connection: POLLERR without POLLIN.
   pollfd connection{fuse_, 0, 0};
-  if (poll(&connection, 1, 0) > 0 && (connection.revents & POLLERR)) return End();
-  if (!were_large_ && large_ == 0) {
-    ring_.WhenDrained([this] {
-      if (large_ == 0) TrimBuffers();
-    });
-  }
-  were_large_ = false;
-  ring_.After(kTick, [this] { Tick(); });
+  return poll(&connection, 1, 0) > 0 && (connection.revents & POLLERR);
 }
 
-void FuseTransport::TrimBuffers() {
-  for (Slot& slot : slots_) {
-    size_t head = slot.request.registered;
-    madvise(slot.request.data + head, kMaxTransfer - head, MADV_DONTNEED);
+void FuseTransport::WatchForEnd() {
+  if (is_ended_) return;
+  if (std::exchange(were_requests_, false)) return ring_.After(kIdle, [this] { WatchForEnd(); });
+  // Every request wakes this, too, so it is there only while there are none.
+  watch_ = ring_.Watch(fuse_, POLLERR, [this](uint32_t) {
+    if (IsDisconnected()) End();
+  });
+}
+
+void FuseTransport::Tick() {
+  if (is_ended_) return;
+  if (IsDisconnected()) return End();
+  if (!std::exchange(is_busy_, false) && ready_ > kIdleBuffers && engine_.state().held() == 0) {
+    engine_.Rest([this] { RemoveBuffers(); });
   }
-  engine_.Trim();
+  ring_.After(kTick, [this] { Tick(); });
 }
 
 void FuseTransport::End() {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "engine.h"
@@ -36,8 +37,6 @@ class FuseTransport final : public Transport, private Completion {
     FuseTransport* transport = nullptr;
     Request request;
     uint64_t unique = 0;
-    /** The request or its answer reaches beyond the registered head of the buffer. */
-    bool is_large = false;
     /** Taken back from the kernel to let no further request come. */
     bool is_withheld = false;
     struct {
@@ -51,6 +50,12 @@ class FuseTransport final : public Transport, private Completion {
   enum Kind : unsigned { kRequest, kWithheld };
   enum SlotKind : unsigned { kAnswer, kProvide };
 
+  char* Buffer(unsigned index) const;
+  /** Makes more buffers ready: populated, pinned, and the kernel's. */
+  void AddBuffers(unsigned count);
+  /** Gives back the memory of all buffers but the first few. None is in use. */
+  void RemoveBuffers();
+
   void Complete(unsigned kind, int result, unsigned flags) override;
   void Receive();
   void Received(int result, unsigned flags);
@@ -59,8 +64,10 @@ class FuseTransport final : public Transport, private Completion {
   void Withheld(int count);
   void Take(Slot& slot);
   void AnswerOther(const Slot& slot, const fuse_in_header& header);
+  bool IsDisconnected() const;
+  /** Watches for the connection's end as soon as no requests come. */
+  void WatchForEnd();
   void Tick();
-  void TrimBuffers();
   void End();
 
   Ring& ring_;
@@ -71,9 +78,10 @@ class FuseTransport final : public Transport, private Completion {
   char* buffers_;
   std::array<Slot, kBuffers> slots_;
   bool is_receiving_ = false, has_multishot_ = true, is_quiesced_ = false, is_ended_ = false;
-  /** Buffers taken back so far. */
-  unsigned withheld_ = 0;
-  /** Requests under way that use more than the heads, and whether some did since the last look. */
-  unsigned large_ = 0;
-  bool were_large_ = false;
+  /** Buffers that are ready, the first ones; of them those taken back so far. */
+  unsigned ready_ = 0, withheld_ = 0;
+  /** Whether a request has come since the last tick, and since `WatchForEnd` last looked. */
+  bool is_busy_ = false, were_requests_ = false;
+  /** The ring's number of the watch for the end, while there is one. */
+  std::optional<int> watch_;
 };

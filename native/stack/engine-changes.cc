@@ -116,3 +116,15 @@ void Engine::Grow(uint64_t size, Done done) {
     EndChange();
   });
 }
+
+void Engine::Rest(std::function<void()> trim) {
+  Change([this, trim = std::move(trim)] {
+    Quietly([this, trim] {
+      // A round for the control socket may be running.
+      if (!flushes_.is_running()) scratch_.Trim();
+      trim();
+      GoOn();
+      EndChange();
+    });
+  });
+}

@@ -13,35 +13,6 @@
 
 namespace {
 
-/** Reads one stretch of a map, whole, and calls back once. */
-class MapRead final : public Completion {
- public:
-  MapRead(Ring& ring, int file, char* data, uint64_t length, uint64_t offset, Engine::Done done)
-      : ring_(ring), file_(file), data_(data), length_(length), offset_(offset), done_(std::move(done)) {
-    Send();
-  }
-
-  void Complete(unsigned, int result, unsigned) override {
-    if (result > 0 && static_cast<uint64_t>(result) < length_ && result % kBlockBytes == 0) {
-      data_ += result, offset_ += result, length_ -= result;
-      return Send();
-    }
-    std::unique_ptr<MapRead> self(this);
-    done_(result == static_cast<int64_t>(length_) ? 0 : result < 0 ? result : -EIO);
-  }
-
- private:
-  void Send() {
-    ring_.Next(this, 0, IORING_OP_READ, file_, data_, static_cast<uint32_t>(length_), offset_, IOSQE_FIXED_FILE);
-  }
-
-  Ring& ring_;
-  int file_;
-  char* data_;
-  uint64_t length_, offset_;
-  Engine::Done done_;
-};
-
 bool CopyName(const std::string& name, char (&to)[256]) {
   if (name.empty() || name.size() >= sizeof to || name.find('/') != std::string::npos) return false;
   std::memcpy(to, name.c_str(), name.size() + 1);
@@ -120,19 +91,8 @@ void Engine::LoadNextTop(Slot slot, uint64_t page, Done done) {
     state_.SetLoaded(slot);
     done(0);
   };
-  // Owned by its last completion.
-  new MapRead(ring_, files_[slot], scratch_.transfer(), pages * kBlockBytes, layer.map_offset + page * kBlockBytes,
-              std::move(read));
-}
-
-int Engine::CopyFirstBlock(Slot next) {
-  const Layer& from = state_.layer(state_.chain().top());
-  const Layer& to = state_.layer(next);
-  if (!from.is_image && !map_.IsInTop(0, 1)) return 0;
-  char* block = scratch_.transfer();
-  if (pread(from.fd, block, kBlockBytes, static_cast<off_t>(from.data_offset)) != ssize_t{kBlockBytes}) return -EIO;
-  ssize_t written = pwrite(to.fd, block, kBlockBytes, static_cast<off_t>(to.data_offset));
-  return written == ssize_t{kBlockBytes} ? 0 : written < 0 ? -errno : -EIO;
+  map_read_.Start(files_[slot], scratch_.transfer(), pages * kBlockBytes, layer.map_offset + page * kBlockBytes,
+                  std::move(read));
 }
 
 int Engine::CarryOut(const PendingSwitch& pending) {

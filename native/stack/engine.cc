@@ -26,7 +26,12 @@ void Request::Complete(unsigned kind, int result, unsigned) {
 }
 
 Engine::Engine(Ring& ring, LiveState& state)
-    : ring_(ring), state_(state), map_(state), flushes_(ring, state, scratch_, files_), absorber_(*this) {
+    : ring_(ring),
+      state_(state),
+      map_(state),
+      flushes_(ring, state, scratch_, files_),
+      absorber_(*this),
+      map_read_(ring) {
   files_.fill(-1);
   if (state_.counters().workers++ > 0) DrainFiles();
   state_.SetHeld(0);
@@ -183,8 +188,4 @@ void Engine::FlushRound(Done done) {
 
 void Engine::Finish(Done done) {
   flushes_.Add(std::move(done));
-}
-
-void Engine::Trim() {
-  if (!flushes_.is_running() && changes_.empty() && scratch_.has_all_asides()) scratch_.Trim();
 }

@@ -12,6 +12,7 @@
 #include "block-map.h"
 #include "flush-rounds.h"
 #include "live-state.h"
+#include "map-read.h"
 #include "ring.h"
 #include "scratch.h"
 #include "transport.h"
@@ -84,8 +85,9 @@ class Engine {
   /** The end: lets what is under way end, and flushes a last time. Called once; nothing is handled afterwards. */
   void Finish(Done done);
 
-  /** Gives memory back that is not needed at the moment. */
-  void Trim();
+  /** Gives memory back that is needed under load only. `trim` does the same for the transport, while no request is
+   * under way. */
+  void Rest(std::function<void()> trim);
 
   LiveState& state() { return state_; }
 
@@ -167,6 +169,7 @@ class Engine {
   Scratch scratch_;
   FlushRounds flushes_;
   Absorber absorber_;
+  MapRead map_read_;
   Transport* transport_ = nullptr;
 
   std::array<int, kSlots> files_;

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <bit>
 
 #include "map-window.h"
 #include "run-copier.h"
@@ -125,16 +124,4 @@ MergeBatch FoldBatch(Backend& backend, const Layer& image, const Layer& source, 
   if (!runs.empty()) SyncAll(backend, image.fd);
   batch.next_block = progress.next_block();
   return batch;
-}
-
-uint64_t CountOwned(Backend& backend, const Layer& layer) {
-  uint64_t blocks = BlocksOf(layer), count = 0;
-  if (layer.is_image) return blocks;
-  MapWindow owned(backend, layer);
-  for (uint64_t block = 0; block < blocks; block += 64) {
-    uint64_t word = owned.Word(block);
-    if (blocks - block < 64) word &= ~(~0ull << (blocks - block));
-    count += std::popcount(word);
-  }
-  return count;
 }

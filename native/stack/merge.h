@@ -35,6 +35,3 @@ MergeBatch CopyMissing(Backend& backend, const Layer& source, const Layer& desti
  */
 MergeBatch FoldBatch(Backend& backend, const Layer& image, const Layer& source, const std::optional<Layer>& keep,
                      const BatchLimits& limits);
-
-/** How many blocks the layer owns, up to its V. */
-uint64_t CountOwned(Backend& backend, const Layer& layer);

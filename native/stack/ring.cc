@@ -154,7 +154,6 @@ void Ring::After(std::chrono::microseconds time, std::function<void()> body) {
 }
 
 void Ring::Wait() {
-  if (drained_ && !io_uring_cq_ready(&ring_)) std::exchange(drained_, nullptr)();
   uint64_t limit = spin_microseconds_ * 1000ull, start = Nanoseconds();
   if (limit && is_spinning_) {
     io_uring_submit(&ring_);

@@ -54,9 +54,6 @@ class Ring {
   /** Calls back once. */
   void After(std::chrono::microseconds time, std::function<void()> body);
 
-  /** Calls back once, when all completions that have arrived are handled. Replaces one that was not called as yet. */
-  void WhenDrained(std::function<void()> body) { drained_ = std::move(body); }
-
   /** How long to look out for the next completion without sleeping, while they follow each other closely. */
   void SetSpin(unsigned microseconds) { spin_microseconds_ = microseconds; }
 
@@ -75,7 +72,6 @@ class Ring {
   io_uring ring_{};
   unsigned spin_microseconds_ = 0;
   bool is_spinning_ = false, stopped_ = false;
-  std::function<void()> drained_;
   std::vector<int> free_files_;
   std::list<Timer> timers_;
   std::map<int, std::unique_ptr<PollWatch>> watches_;

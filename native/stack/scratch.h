@@ -22,7 +22,6 @@ class Scratch {
   /** kMaxTransfer bytes, or nullptr where all are taken. */
   char* TakeAside();
   void ReturnAside(char* aside);
-  bool has_all_asides() const { return asides_.size() == kAsides; }
 
   /** Gives the memory back to the system. For when nobody uses it. */
   void Trim();
