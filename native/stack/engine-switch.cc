@@ -95,6 +95,16 @@ void Engine::LoadNextTop(Slot slot, uint64_t page, Done done) {
                   std::move(read));
 }
 
+int Engine::CopyFirstBlock(Slot next) {
+  const Layer& from = state_.layer(state_.chain().top());
+  const Layer& to = state_.layer(next);
+  if (!from.is_image && !map_.IsInTop(0, 1)) return 0;
+  char* block = scratch_.transfer();
+  if (pread(from.fd, block, kBlockBytes, static_cast<off_t>(from.data_offset)) != ssize_t{kBlockBytes}) return -EIO;
+  ssize_t written = pwrite(to.fd, block, kBlockBytes, static_cast<off_t>(to.data_offset));
+  return written == ssize_t{kBlockBytes} ? 0 : written < 0 ? -errno : -EIO;
+}
+
 int Engine::CarryOut(const PendingSwitch& pending) {
   state_.SetPending(pending);
   int directory = pending.directory;
