@@ -1,8 +1,8 @@
 import { dirname } from 'node:path';
 import { CleanupStack } from '../cleanup';
 import { type Chain, resolveChain } from '../image/chain';
+import { indexForChain } from '../image/chain-index';
 import { openLayer } from '../image/layer-file';
-import { StateIndex } from '../image/state-index';
 import { claimImage } from './disk';
 import { findSnapshot } from './snapshot-files';
 import { parseSnapshotArgument } from './snapshot-names';
@@ -26,11 +26,8 @@ export async function openChain(
   const { containersDirectory, templatesDirectory } = store;
   const directories = [dirname(path), containersDirectory, templatesDirectory];
   const write = options.write ?? false;
-  return resolveChain(
-    await openLayer(path, { label, write }),
-    () => StateIndex.scan(directories, { containersDirectory, signal: options.signal }),
-    { write },
-  );
+  const top = await openLayer(path, { label, write });
+  return resolveChain(top, () => indexForChain(top, directories, { containersDirectory, signal: options.signal }), { write });
 }
 
 /** A state that is open to be read, and that nobody changes while it is. */

@@ -35,7 +35,9 @@ export async function unlinkNeedless(file: IndexedFile, proof: Needlessness): Pr
     if (!isWhole || isSameFile(opened, other) || other.manifest?.state !== opened.manifest?.state)
       throw stillNeeded(file, `"${proof.by.fileName}" does not hold its state`);
   } else {
-    const children = proof.index.children(file.manifest.state).filter((child) => !isSameFile(child, file));
+    // Of a file that is being merged the state does not tell who stands on it.
+    if (opened.manifest?.fold && proof.why === 'childless') throw stillNeeded(file, 'it is being merged');
+    const children = proof.index.children(opened.manifest?.state ?? '').filter((child) => !isSameFile(child, file));
     if (children[0]) throw stillNeeded(file, `"${children[0].fileName}" stands on it`);
     if (proof.why === 'absorbed') await requireAbsorbed(file, opened, proof.by);
   }
