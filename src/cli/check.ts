@@ -12,7 +12,7 @@ interface CheckFlags {
 
 export function register(program: Command, context: Context): void {
   addVerb(program, 'check <container[@snapshot]>', 'check files, what they stand on, and the file system')
-    .option('--repair', 'put the file system right in a new file; what is lost is named, and what was there is kept')
+    .option('--repair', 'repair the file system; what that loses is told, and what was there is kept')
     .action(action(context, runCheck, printReport));
 }
 
