@@ -10,7 +10,7 @@ import { formatSize } from '../units';
 import type { Context } from './context';
 import { fileTree } from './file-tree';
 import { table } from './table';
-import { action, addVerb, forEachName, printNames } from './verb';
+import { action, addVerb, forEachName, parseSeconds, printNames } from './verb';
 
 interface CreateFlags {
   pre?: string;
@@ -26,6 +26,7 @@ interface RemoveFlags {
 interface RestoreFlags {
   restart?: boolean;
   diskOnly?: boolean;
+  time?: string;
 }
 
 export function register(program: Command, context: Context): void {
@@ -52,6 +53,7 @@ export function register(program: Command, context: Context): void {
   );
   addVerb(snapshot, 'restore <container@snapshot>', 'bring back disk and config of a snapshot; the present becomes a snapshot')
     .option('--restart', 'stop the container first where it runs, and start it again')
+    .option('-t, --time <seconds>', 'with --restart: seconds between the stop signal and KILL', '10')
     .option('--disk-only', 'keep the config of the present')
     .action(action(context, runRestore, printRestored));
 }
@@ -85,6 +87,7 @@ function runRestore([name = '']: string[], flags: RestoreFlags, context: Context
     ...context.work,
     warn: context.warn,
     restart: flags.restart ?? false,
+    timeoutSeconds: parseSeconds(flags.time),
     diskOnly: flags.diskOnly ?? false,
   });
 }

@@ -28,6 +28,8 @@ export interface RestoreOptions extends WorkOptions {
   warn: Warn;
   /** Stops a container that runs, and starts it again. */
   restart: boolean;
+  /** Seconds between its stop signal and KILL; 10 unless told. */
+  timeoutSeconds?: number | undefined;
   /** Keeps the config of the present. */
   diskOnly: boolean;
 }
@@ -58,7 +60,7 @@ async function restore(store: Store, argument: string, options: RestoreOptions):
       hint: `loopbox snapshot restore --restart ${argument}`,
     });
   }
-  if (wasRunning) await stopLocked(work.target, { signal: options.signal });
+  if (wasRunning) await stopLocked(work.target, { timeoutSeconds: options.timeoutSeconds, signal: options.signal });
   await requireStopped(store, work.target, 'restore');
   const kept = await bringBack(store, work, path, argument, options);
   work.target.path = store.containerPath(container);
