@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include <array>
+#include <chrono>
 #include <cstring>
 
 #include "control-packet.h"
@@ -14,6 +14,7 @@
 namespace {
 
 constexpr size_t kMaxConnections = 32;
+constexpr int kAcceptedAtOnce = 4;
 
 ControlReply Refusal(int error, const std::string& text) {
   const char* name = strerrorname_np(error);
@@ -69,7 +70,7 @@ Control::Control(Ring& ring, Engine& engine, const KeeperLink& keeper, int liste
 Control::~Control() = default;
 
 void Control::Accept() {
-  for (;;) {
+  for (int accepted = 0; accepted < kAcceptedAtOnce; ++accepted) {
     Fd socket(accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!socket) return;
     if (!IsRoot(socket.get()) || connections_.size() >= kMaxConnections) continue;
@@ -77,6 +78,8 @@ void Control::Accept() {
     connections_[number] = std::make_unique<Connection>(Connection{.socket = std::move(socket), .watch = {}});
     Pump(number);
   }
+  // There may be more. First the ring's other work, or who connects again and again would keep the disk waiting.
+  ring_.After(std::chrono::microseconds(0), [this] { Accept(); });
 }
 
 void Control::Listen(int number) {

@@ -29,9 +29,9 @@ constexpr int kGoFd = 3, kReadyFd = 4;
 /** Descriptors that come later get numbers from here on, where a worker opens nothing else. */
 constexpr int kFirstAdopted = 512;
 constexpr int kNeededDescriptors = kFirstAdopted + 2 * static_cast<int>(kSlots);
-/** A worker that lives for less has died early. */
-constexpr uint64_t kEarlyMs = 50;
-constexpr int kMaxEarlyDeaths = 20;
+/** So many deaths within this time, and there will be no other worker: an error is better than to wait for ever. */
+constexpr size_t kMaxDeaths = 20;
+constexpr uint64_t kDeathsWithinMs = 1000;
 /** The exit code of a worker after which no other would fare better. */
 constexpr int kHopeless = 2;
 
@@ -122,7 +122,6 @@ void Keeper::StartWorker(bool is_restart) {
   Check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "socketpair");
   link_ = Fd(ends[0]);
   Fd other(ends[1]);
-  worker_began_ms_ = NowMs();
   const pid_t keeper = getpid();
   worker_pid_ = Check(fork(), "fork");
   if (worker_pid_ == 0) {
@@ -181,12 +180,12 @@ std::optional<int> Keeper::HandleDeath() {
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return 0;
   const std::string how = WIFSIGNALED(status) ? "was killed by signal " + std::to_string(WTERMSIG(status))
                                               : "ended with " + std::to_string(WEXITSTATUS(status));
-  const uint64_t lived_ms = NowMs() - worker_began_ms_;
-  early_deaths_ = lived_ms < kEarlyMs ? early_deaths_ + 1 : 0;
-  const std::string what =
-      "worker " + std::to_string(worker_pid_) + " " + how + " after " + std::to_string(lived_ms) + " ms";
+  deaths_ms_.push_back(NowMs());
+  if (deaths_ms_.size() > kMaxDeaths) deaths_ms_.pop_front();
+  const bool are_many = deaths_ms_.size() == kMaxDeaths && deaths_ms_.back() - deaths_ms_.front() < kDeathsWithinMs;
+  const std::string what = "worker " + std::to_string(worker_pid_) + " " + how;
   const bool is_hopeless = WIFEXITED(status) && WEXITSTATUS(status) == kHopeless;
-  if (is_hopeless || early_deaths_ >= kMaxEarlyDeaths) {
+  if (is_hopeless || are_many) {
     Log(what + "; there will be no other");
     Tell("error the storage server's " + what);
     return 1;

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <deque>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "anonymous-mount.h"
@@ -57,6 +59,6 @@ class Keeper {
   Fd worker_;
   pid_t worker_pid_ = -1;
   Fd link_;
-  uint64_t worker_began_ms_ = 0;
-  int early_deaths_ = 0;
+  /** When the last workers died. */
+  std::deque<uint64_t> deaths_ms_;
 };
