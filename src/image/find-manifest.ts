@@ -2,7 +2,7 @@ import { LoopboxError } from '../errors';
 import { native } from '../native';
 import { MiB } from '../units';
 import { readAt } from './file-io';
-import { manifestVersion, type ParsedManifest, parseManifest } from './manifest';
+import { type Manifest, manifestVersion, type ParsedManifest, parseManifest } from './manifest';
 import { decodeSlots, maxGeneration, type Slot, slotsLength } from './manifest-slots';
 
 export interface FoundManifest extends ParsedManifest {
@@ -41,7 +41,7 @@ export async function findManifest(search: ManifestSearch): Promise<FoundManifes
 /** The manifest at `position`; one that speaks of another position is a left-over, not this file's. */
 async function manifestAt({ fd, fileSizeBytes, label }: ManifestSearch, position: number): Promise<FoundManifest | undefined> {
   if (position <= 0 || position % MiB !== 0 || position + slotsLength > fileSizeBytes) return undefined;
-  const found = decodeManifest(await readAt(fd, position, slotsLength), label);
+  const found = decodeManifest(await readAt(fd, position, slotsLength), label, 'image');
   if (found?.manifest.sizeBytes !== position) return undefined;
   requireGeneration(found, label);
   return found;
@@ -51,7 +51,7 @@ async function manifestAt({ fd, fileSizeBytes, label }: ManifestSearch, position
  * The manifest in a pair of slots; undefined where neither is valid. NOT_SUPPORTED for another major version, CORRUPT for what breaks
  * the rules.
  */
-export function decodeManifest(slots: Buffer, label: string): FoundManifest | undefined {
+export function decodeManifest(slots: Buffer, label: string, kind?: Manifest['kind']): FoundManifest | undefined {
   const slot = decodeSlots(slots);
   if (!slot) return undefined;
   if (slot.major !== manifestVersion.major) {
@@ -61,7 +61,7 @@ export function decodeManifest(slots: Buffer, label: string): FoundManifest | un
       { hint: 'use a newer loopbox' },
     );
   }
-  return { ...parseManifest(slot.json, label, slot.minor), slot };
+  return { ...parseManifest(slot.json, label, slot.minor, kind), slot };
 }
 
 /** Throws CORRUPT for a manifest that no next one could follow. */

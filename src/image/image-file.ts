@@ -124,7 +124,6 @@ function judgeSuperblock(superblock: Superblock, fileSizeBytes: number, label: s
 /** What speaks against the image as its manifest has it. */
 function manifestProblem(found: FoundManifest | undefined, superblock: Superblock, head: Buffer): string | undefined {
   if (!found) return head.subarray(0, bootMark.length).equals(bootMark) ? 'its manifest is lost' : undefined;
-  if (found.manifest.kind !== 'image') return 'its manifest is that of a delta';
   if (superblock.sizeBytes <= found.manifest.sizeBytes) return undefined;
   return `its file system (${formatSize(superblock.sizeBytes)}) has outgrown it (${formatSize(found.manifest.sizeBytes)})`;
 }

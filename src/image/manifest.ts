@@ -1,7 +1,7 @@
 import { LoopboxError } from '../errors';
 import { MiB } from '../units';
 import { checkGeometry } from './delta-geometry';
-import { type Check, type Context, list, number, object, oneOf, record, refuse, text } from './schema';
+import { type Check, type Context, list, number, object, oneOf, ours, record, refuse, text } from './schema';
 
 /** The version of the manifest that this program writes. A newer minor version is read, a newer major one refused. */
 export const manifestVersion = { major: 1, minor: 0 };
@@ -165,10 +165,12 @@ const config: Check<Config> = object(
     stopSignal: text('the name of a signal', /^(SIG)?[A-Z][A-Z0-9+-]{1,11}$/),
     attach: oneOf('auto', 'direct', 'stack'),
     settle: oneOf('auto', 'never'),
-    hooks: object(
-      {},
-      { pre: shellCommand, post: shellCommand, timeoutSeconds: number('seconds above 0', (value) => value > 0 && value <= 86_400) },
-    ),
+    // A runtime's hooks, which run on the host, are called so, too.
+    hooks: ours({
+      pre: shellCommand,
+      post: shellCommand,
+      timeoutSeconds: number('seconds above 0', (value) => value > 0 && value <= 86_400),
+    }),
   },
 );
 
@@ -242,9 +244,9 @@ export interface ParsedManifest {
 
 /**
  * The one parser of manifests, for untrusted text. Throws CORRUPT naming the key that is wrong, NOT_SUPPORTED for another kind.
- * `label` is what messages call the file. Unknown keys are dropped and named, or kept and named where `minor` is newer than ours.
+ * `label` is what messages call the file, `kind` the only one that its place allows. Unknown keys are dropped and named, or kept and named where `minor` is newer than ours.
  */
-export function parseManifest(json: string, label: string, minor = manifestVersion.minor): ParsedManifest {
+export function parseManifest(json: string, label: string, minor = manifestVersion.minor, kind?: Manifest['kind']): ParsedManifest {
   const isNewer = minor > manifestVersion.minor;
   const context: Context = {
     action: `Cannot read the manifest of "${label}"`,
@@ -252,7 +254,11 @@ export function parseManifest(json: string, label: string, minor = manifestVersi
     ignored: [],
     keepUnknown: isNewer,
   };
-  const result = manifest(parseJson(json, context), '', context);
+  const value = parseJson(json, context);
+  const found = (value as Partial<Manifest> | null)?.kind;
+  if (kind !== undefined && (found === 'image' || found === 'delta') && found !== kind)
+    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `${context.action}: "kind" is "${found}", in this place it must be "${kind}"`);
+  const result = manifest(value, '', context);
   return { manifest: isNewer ? { ...result, formatMinor: minor } : result, ignored: context.ignored };
 }
 

@@ -60,11 +60,20 @@ export function object<R extends Shape, O extends Shape>(required: R, optional: 
     for (const name of Object.keys(required)) if (!Object.hasOwn(source, name)) refuse(keyOf(key, name), 'there', context);
     for (const [name, one] of Object.entries(source)) {
       const check = Object.hasOwn(required, name) ? required[name] : Object.hasOwn(optional, name) ? optional[name] : undefined;
-      if (check) result.push([name, check(one, keyOf(key, name), context)]);
-      else context.ignored.push(keyOf(key, name));
-      if (!check && context.keepUnknown) result.push([name, one]);
+      const checked = check?.(one, keyOf(key, name), context);
+      if (checked === undefined) context.ignored.push(keyOf(key, name));
+      if (checked !== undefined || context.keepUnknown) result.push([name, checked ?? one]);
     }
     return Object.fromEntries(result) as Checked<R> & Partial<Checked<O>>;
+  };
+}
+
+/** An object with at least one known key; another is somebody else's of the same name, and means as little as an unknown key. */
+export function ours<O extends Shape>(optional: O): Check<Partial<Checked<O>>> {
+  const check = object({}, optional);
+  return (value, key, context) => {
+    const isOurs = Object.keys(plainObject(value, key, context)).some((name) => Object.hasOwn(optional, name));
+    return isOurs ? check(value, key, context) : (undefined as unknown as Partial<Checked<O>>);
   };
 }
 
