@@ -43,11 +43,10 @@ def make_top(world: World, name: str, parent: int) -> int:
     """A delta on a state, which owns block 0 from the beginning, without the feature `read-only`."""
     disk = world.disk
     content = view(disk, parent)
-    superblock = content[0] if planted('block0-as-is') else abs(content[0])
     manifest = new_manifest(disk, 'delta', name, len(content), disk.manifest(parent).state)
     if planted('block0-left-out'):
         return disk.make(manifest)
-    return disk.make(manifest, (superblock,) + (0,) * (BLOCKS - 1), frozenset({0}))
+    return disk.make(manifest, (abs(content[0]),) + (0,) * (BLOCKS - 1), frozenset({0}))
 
 
 def publish(world: World, inode: int, name: str) -> Steps:
@@ -114,7 +113,7 @@ def start(world: World, name: str) -> Steps:
         yield from commit_top(world, name, nameless(world))
         top = top_of(disk, name)[1]
     elif sealed:
-        disk.note(top, sealed=None, name=name, state=disk.manifest(top).state if planted('unseal-state') else disk.new_state())
+        disk.note(top, sealed=None, name=name, state=disk.new_state())
         yield 'step'
         disk.sync(top)
         yield 'step'

@@ -158,7 +158,10 @@ class Disk:
         return sum(one == inode for one in self.names.values())
 
     def name_of(self, inode: int) -> str:
-        return next(name for name, one in self.names.items() if one == inode and directory_of(name) != 'backup')
+        names = [name for name, one in self.names.items() if one == inode and directory_of(name) != 'backup']
+        if not names:
+            raise Violation('a file that is needed has no name')
+        return names[0]
 
     # What a power cut leaves
 

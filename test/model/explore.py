@@ -118,7 +118,7 @@ def accept(world: World, outcome: Outcome) -> None:
     world.outcomes = []
     for name, owed in outcome.items():
         if name not in world.refusable:
-            world.records[name] = Record(world.present(name), owed.snapshots)
+            world.records[name] = Record(world.present(name, owed.present and len(owed.present)), owed.snapshots)
     world.adopt({name: Owed(None, owed.snapshots) for name, owed in outcome.items()})
 
 

@@ -183,10 +183,12 @@ def fold_on(world: World, image: int) -> Work:
     if not (yield from hide(world, image)):
         return False
     for low in range(record.cursor, BLOCKS, BATCH):
-        batch = [block for block in range(low, min(low + BATCH, BLOCKS)) if block in disk.files[source].bits]
+        blocks = range(low, min(low + BATCH, BLOCKS))
+        batch = [block for block in blocks if block in disk.files[source].bits]
         if keep:
-            size = disk.manifest(keep).size
-            lacking = [block for block in batch if block not in disk.files[keep].bits and block < size]
+            end = BLOCKS if planted('keep-short') else disk.manifest(source).size  # behind it there will be no parent
+            needed = [block for block in blocks if block in batch or end <= block < disk.manifest(keep).size]
+            lacking = [block for block in needed if block not in disk.files[keep].bits and block < disk.manifest(keep).size]
             yield from copy(world, image, keep, lacking, planted('fold-early'))
         yield from copy(world, source, image, batch)
         if not planted('no-cursor'):
@@ -224,7 +226,8 @@ def fold_end(world: World, image: int, source: int, keep: int | None) -> Steps:
         yield 'step'
         disk.sync_directory()
         yield 'step'
-    disk.note(image, state=state, fold=None, sealed=evidence_of(disk.files[image]) if sealed else None)
+    size = disk.manifest(image if planted('fold-long') else source).size
+    disk.note(image, state=state, size=size, fold=None, sealed=evidence_of(disk.files[image]) if sealed else None)
     yield 'step'
     disk.sync(image)
     yield 'step'

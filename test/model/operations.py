@@ -71,6 +71,7 @@ def write(world: World, number: int, name: str = 'web', block: int | None = None
 
 
 def write_unsynced(world: World, number: int) -> Phases:
+    yield Phase(begin(world, 'web'))
     world.put('web', (number + 2) % len(world.records['web'].current))
     yield Phase(NOTHING)
 
@@ -97,13 +98,15 @@ def snapshot_amid_writes(world: World, number: int) -> Phases:
     yield Phase(commit_top(world, 'web', label, superblock=value), owed_with(world, web=Owed(None, taken)))
 
 
-def remove_snapshot(world: World, number: int, which: int) -> Phases:
-    if 'web' not in world.records or not snapshots(world, 'web'):
+def remove_snapshots(world: World, number: int, which: slice) -> Phases:
+    """Each at once; then what they held is reclaimed."""
+    chosen = snapshots(world, 'web')[which] if 'web' in world.records else []
+    if not chosen:
         yield None
         return
-    label = snapshots(world, 'web')[which]
-    rest = {one: content for one, content in world.records['web'].snapshots.items() if one != label}
-    yield Phase(snapshot_rm(world, 'web', label), owed_with(world, web=Owed(None, rest)))
+    for label in chosen:
+        left = {one: content for one, content in world.records['web'].snapshots.items() if one != label}
+        yield Phase(snapshot_rm(world, 'web', label), owed_with(world, web=Owed(None, left)))
     yield Phase(reclaim(world, 'web'))
 
 
@@ -127,13 +130,14 @@ def rest(world: World, number: int) -> Phases:
     yield Phase(start(world, 'web'))
 
 
-def settled(world: World, number: int, name: str = 'web') -> Phases:
+def settled(world: World, number: int, name: str = 'web', stays: bool = False) -> Phases:
+    """Stop, settle; and start again, unless it stays so."""
     if name not in world.records:
         yield None
         return
     yield Phase(end(world, name))
     yield Phase(settle(world, name))
-    yield Phase(start(world, name))
+    yield Phase(NOTHING if stays else start(world, name))
 
 
 def crash(world: World, number: int) -> Phases:
@@ -205,7 +209,6 @@ def cloned(world: World, number: int, of: str) -> Phases:
     content = (identity, *plain(view(world.disk, source))[1:])
     make = clone_full if of == 'full' else clone_linked
     yield Phase(make(world, source, 'new', identity), owed_with(world, new=Owed(exactly(content), {})))
-    yield Phase(begin(world, 'web'))
 
 
 def removed(world: World, number: int, name: str) -> Phases:
@@ -270,12 +273,19 @@ core: dict[str, Operation] = {
     'unsynced': write_unsynced,
     'zero': zero,
     'snapshot': snapshot,
-    'rm-oldest': lambda world, number: remove_snapshot(world, number, 0),
-    'rm-newest': lambda world, number: remove_snapshot(world, number, -1),
+    'rm-oldest': lambda world, number: remove_snapshots(world, number, slice(0, 1)),
+    'rm-newest': lambda world, number: remove_snapshots(world, number, slice(-1, None)),
     'restore': restore_oldest,
     'rest': rest,
     'settle': settled,
+    'settle-down': lambda world, number: settled(world, number, stays=True),
     'crash': crash,
+}
+
+removals: dict[str, Operation] = {
+    **core,
+    'rm-middle': lambda world, number: remove_snapshots(world, number, slice(1, 2)),
+    'rm-all': lambda world, number: remove_snapshots(world, number, slice(None)),
 }
 
 clones: dict[str, Operation] = {

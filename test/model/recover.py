@@ -68,16 +68,16 @@ def _next_top(world: World, name: str) -> Steps:
     disk, prepared = world.disk, f'{name}.next'
     if prepared not in disk.names:
         return
-    file = disk.files[disk.names[prepared]]
+    file, manifest = disk.files[disk.names[prepared]], disk.manifest(disk.names[prepared])
     tops = [one for one in (f'{name}.img', f'{name}.delta') if one in disk.names]
-    ending = {'image': 'img', 'delta': 'delta'}[file.manifest.kind]
+    ending = {'image': 'img', 'delta': 'delta'}[manifest.kind]
     if not tops:
         disk.rename(prepared, f'{name}.{ending}')
-    elif planted('guess') and file.manifest.parent == disk.manifest(disk.names[tops[0]]).state:
+    elif planted('guess') and manifest.parent == disk.manifest(disk.names[tops[0]]).state:
         disk.rename(tops[0], f'{name}@s{disk.draw()}.{extension(tops[0])}')
         yield 'step'
         disk.rename(prepared, f'{name}.{ending}')
-    elif file.manifest.kind == 'delta' and file.bits - {0}:
+    elif manifest.kind == 'delta' and file.bits - {0}:
         raise Violation(f'{prepared} was written to')
     else:
         disk.unlink(prepared)

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import explore
 import mutants
 from disk import Refused, Violation
-from operations import clones, copies, core, new_world, shapes
+from operations import clones, copies, core, new_world, removals, shapes
 from strangers import come_and_watch, steps_of
 from tampering import put_back, tamper
 from world import World, done
 
-families = {'core': core, 'clones': clones, 'shapes': shapes, 'copies': copies}
+families = {'core': core, 'removals': removals, 'clones': clones, 'shapes': shapes, 'copies': copies}
 
 
 class Scenario(NamedTuple):
@@ -27,29 +27,32 @@ def run(scenario: Scenario) -> None:
     chosen = {name: operations[name] for name in scenario.only.split() or operations}
     world, path = new_world(with_template=scenario.family in ('clones', 'copies')), scenario.path.split()
     if scenario.strangers:
-        walk(world, path, operations)
-        visit(world, path, chosen, scenario.depth)
+        visit(world, walk(world, path, operations), path, chosen, scenario.depth)
     else:
         explore.follow(world, path, operations)
         explore.explore(world, path, chosen, scenario.depth)
 
 
-def walk(world: World, path: list[str], operations: dict[str, explore.Operation]) -> None:
+def walk(world: World, path: list[str], operations: dict[str, explore.Operation]) -> World:
+    """Does the operations; what there was before the last one."""
+    earlier = world.clone()
     for number, name in enumerate(path):
+        earlier = world.clone()
         done(steps_of(world, operations[name], number))
+    return earlier
 
 
-def visit(world: World, path: list[str], operations: dict[str, explore.Operation], depth: int) -> None:
+def visit(world: World, earlier: World, path: list[str], operations: dict[str, explore.Operation], depth: int) -> None:
     for name, operation in operations.items() if depth else ():
         here, after = [*path, name], world.clone()
         try:
             come_and_watch(world, operation, len(path))
-            put_back(world, operation, len(path))
+            put_back(world, earlier, operation, len(path))
             done(steps_of(after, operation, len(path)))
             tamper(after)
         except (Violation, Refused) as error:
             raise Violation(f'{" ".join(here)}: {error}') from error
-        visit(after, here, operations, depth - 1)
+        visit(after, world, here, operations, depth - 1)
 
 
 def finds(fault: str, scenarios: list[Scenario]) -> str | None:

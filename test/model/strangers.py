@@ -9,7 +9,7 @@ from disk import Disk, File, Refused, Violation, directory_of
 from explore import Operation, containers, counts, recover_all
 from merge import reclaim, settle
 from tree import chain_names, extension, is_nameless, snapshot_of, view
-from world import World, plain
+from world import World, done, plain
 
 
 def directory_alone(disk: Disk, directory: str) -> Disk:
@@ -110,6 +110,9 @@ class Dropper:
         for name, content in readable(world, promised(world)):
             if content != self.owed.get(name, content):
                 raise Violation(f'{name} is {content}, want {self.owed[name]}')
+        for name in world.servers:
+            if list(plain(world.present(name))) != world.records[name].current:
+                raise Violation(f'{name} is {world.present(name)}, want {world.records[name].current}')
 
     def leave(self, world: World) -> None:
         world.disk.names.pop('stray.img', None)
@@ -171,6 +174,10 @@ def watch(world: World, operation: Operation, number: int, moment: int, kind: st
         stranger = stranger or come(world, kind)
         for stays in (True, False):
             for _ in rest_of_all(world):
+                stranger.look(world)
+            for name in world.servers if stays else ():
+                world.put(name, 1)
+                done(world.flush(name))
                 stranger.look(world)
             if stays:
                 stranger.leave(world)

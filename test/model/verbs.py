@@ -62,8 +62,7 @@ def snapshot_direct(world: World, name: str, snapshot: str) -> Steps:
         yield from world.flush(name)
     top = top_of(disk, name)[1]
     content = view(disk, top)
-    state = disk.manifest(top).state if planted('reflink-state') else disk.new_state()
-    manifest = new_manifest(disk, 'image', name, len(content))._replace(state=state, sealed=('superblock', abs(content[0])))
+    manifest = new_manifest(disk, 'image', name, len(content))._replace(sealed=('superblock', abs(content[0])))
     copy = disk.make(manifest, (-abs(content[0]), *content[1:]))
     yield from publish(world, copy, f'{name}@{snapshot}.img')
 

@@ -136,11 +136,13 @@ class World:
                 self.disk.set_bit(server.top, block)
                 yield 'server'
 
-    def present(self, name: str) -> tuple[int, ...]:
+    def present(self, name: str, size: int | None = None) -> tuple[int, ...]:
         """The disk of a container, as its server or its next start sees it, as far as ext4 goes."""
         server = self.servers.get(name)
         top = server.top if server else top_of(self.disk, name)[1]
-        content = view(self.disk, top)[: len(self.records[name].current)] if name in self.records else view(self.disk, top)
+        if size is None and name in self.records:
+            size = len(self.records[name].current)
+        content = view(self.disk, top)[:size]
         fresh = server.fresh if server else frozenset()
         return tuple(self.disk.files[top].data[block] if block in fresh else value for block, value in enumerate(content))
 
@@ -199,7 +201,7 @@ class World:
                     raise
 
     def _judge_container(self, name: str, owed: Owed) -> None:
-        content = self.present(name)
+        content = self.present(name, owed.present and len(owed.present))
         allowed = owed.present or self.records[name].allowed
         if any(abs(value) not in allowed[block] for block, value in enumerate(content)):
             raise Violation(f'{name} is {content}, want {[sorted(some) for some in allowed]}')
