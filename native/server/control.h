@@ -20,7 +20,7 @@ struct ControlReply {
 };
 
 /**
- * Serves the control socket (docs/protocol.md) on the worker's ring: one packet, one reply, as often as the peer likes,
+ * Serves the control socket on the worker's ring: one packet, one reply, as often as the peer likes,
  * one after the other. A peer that is not root, or that does not take its replies, is disconnected.
  */
 class Control {

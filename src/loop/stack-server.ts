@@ -67,12 +67,11 @@ export async function startStackServer(options: StackServerOptions): Promise<Sta
     await options.moveToCgroup(server.pid);
     const { root, pidStart } = await server.begin();
     await using file = new Descriptor(await openFile(`/proc/${server.pid}/fd/${root}/${fileName(options.label)}`, fileFlags));
-    const loop = await Promise.race([server.failed, attachServed(file.fd, options)]);
+    const loop = await attachServed(file.fd, options);
     server.finish();
     return { loop, pid: server.pid, pidStart };
   } catch (error) {
-    await server.kill();
-    throw explain(error, `attach "${options.label}"`);
+    throw (await server.kill()) ?? explain(error, `attach "${options.label}"`);
   }
 }
 
@@ -127,7 +126,7 @@ export function attachGuard(image: { fd: number; label: string; sizeBytes: numbe
 class StartingServer {
   readonly pid: number;
   /** Rejects where the server ends too early. */
-  readonly failed: Promise<never>;
+  readonly #failed: Promise<never>;
   readonly #child: ChildProcess;
   readonly #controlPath: string;
   #words = '';
@@ -141,8 +140,8 @@ class StartingServer {
       env: { PATH: programEnvironment().PATH },
       stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe', ...inherited(options)],
     });
-    this.failed = this.#watch();
-    this.failed.catch(() => {});
+    this.#failed = this.#watch();
+    this.#failed.catch(() => {});
     this.pid = this.#child.pid ?? 0;
   }
 
@@ -165,7 +164,7 @@ class StartingServer {
     const said = new Promise<void>((resolve) => {
       this.#onWords = () => this.#words.includes('\n') && resolve();
     });
-    await Promise.race([said, this.failed]);
+    await Promise.race([said, this.#failed]);
     const [, root, pidStart] = /^ready (\d+) (\d+)\n/.exec(this.#words) ?? [];
     if (root === undefined) throw ended(this.#words);
     return { root: Number(root), pidStart: Number(pidStart) };
@@ -180,12 +179,14 @@ class StartingServer {
     (this.#child.stdio[4] as Duplex).destroy();
   }
 
-  async kill(): Promise<void> {
-    const gone = this.failed.catch(() => {});
+  /** Returns what it said of its own end, if that was why. */
+  async kill(): Promise<LoopboxError | undefined> {
+    const gone = this.#failed.catch(() => {});
     this.#child.kill('SIGKILL');
     await gone;
     for (const stream of this.#child.stdio.slice(3)) stream?.destroy();
     rmSync(this.#controlPath, { force: true });
+    return reasonIn(this.#words) === undefined ? undefined : ended(this.#words);
   }
 
   get #pipe(): Duplex {
@@ -194,9 +195,12 @@ class StartingServer {
 }
 
 /** `error TEXT`, as the server says it before it ends. */
+function reasonIn(words: string): string | undefined {
+  return /^error (.*)$/m.exec(words)?.[1];
+}
+
 function ended(words: string): LoopboxError {
-  const reason = /^error (.*)$/m.exec(words)?.[1];
-  return new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot start the storage server: ${reason ?? 'it ended too early'}`);
+  return new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot start the storage server: ${reasonIn(words) ?? 'it ended too early'}`);
 }
 
 /** The server's descriptors from 5 on: the layers, then the guard. */
