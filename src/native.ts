@@ -55,10 +55,12 @@ export interface Native {
   dataRanges(fd: number, start: number, end: number): Promise<Float64Array>;
   /**
    * Copies ranges, given as starts and ends in turn in `destination`; in `source` they lie `shift` bytes further on. With `share` their blocks are
-   * shared where the host can (FICLONERANGE), holes included; else copy_file_range, or read and write across file systems, with writeback
-   * begun at once. Returns how many bytes are shared.
+   * shared where the host can (FICLONERANGE), holes included; else copy_file_range, or read and write. Starts the writeback of large
+   * ranges. Returns how many bytes are shared.
    */
   copyRanges(source: number, destination: number, shift: number, ranges: Float64Array, share: boolean): Promise<number>;
+  /** sync_file_range: starts writeback, best effort. */
+  startWriteback(fd: number, offset: number, length: number): Promise<void>;
 
   // stack.cc: merges of a chain's files (native/stack/merge.h), which nobody else may write to meanwhile
 
@@ -73,8 +75,6 @@ export interface Native {
    * `stackCopyMissing`; then what `source` owns goes into `image`, durably. Beyond its V a layer owns all, as zeroes.
    */
   stackFoldBatch(batch: { image: StackLayer; source: StackLayer; keep?: StackLayer | undefined } & BatchLimits): Promise<MergeBatch>;
-  /** How many blocks a layer owns. */
-  stackCountOwned(layer: StackLayer): Promise<number>;
   /**
    * F_SETLEASE: a write lease on the open file description, which nobody else may have the file open for, by whatever name. False where
    * somebody has. Who opens the file later waits until the lease is dropped, 45 s at most, or is refused (O_NONBLOCK).
@@ -83,6 +83,8 @@ export interface Native {
   dropLease(fd: number): void;
   /** Whether the write lease is there and nobody waits for its end. */
   hasWriteLease(fd: number): boolean;
+  /** Takes O_DIRECT from the open file description, which others may share, after dropping what the page cache has of the file. */
+  useBufferedIo(fd: number): void;
   /** FS_IOC_FSSETXATTR: the host allocates the file's blocks in such steps. For an empty file; false where the host knows no such hint. */
   setExtentSizeHint(fd: number, bytes: number): Promise<boolean>;
 

@@ -15,6 +15,8 @@ namespace {
 
 constexpr int64_t kWritebackStep = 8 << 20;
 constexpr int64_t kBufferSize = 1 << 20;
+/** Below this the kernel's own copy, by pipes and pages, costs more than it saves. */
+constexpr int64_t kSmall = 128 << 10;
 
 int64_t Seek(int fd, int64_t offset, int whence) {
   int64_t found = lseek(fd, offset, whence);
@@ -39,26 +41,52 @@ class Copier {
  public:
   Copier(int source, int destination) : source_(source), destination_(destination) {}
 
-  /** Copies at most `length` bytes and returns how many; 0 at the end of the source. */
-  int64_t CopySome(int64_t source_offset, int64_t destination_offset, int64_t length) {
-    if (buffer_.empty()) {
-      off64_t from = source_offset, to = destination_offset;
-      int64_t copied = copy_file_range(source_, &from, destination_, &to, length, 0);
-      if (copied > 0 || (copied < 0 && !NeedsBuffer(errno))) return CheckOn(destination_, copied, "copy_file_range");
-      // Some file systems answer 0 where they can't; read tells the real end of the file.
-      buffer_.resize(kBufferSize);
+  /** ENODATA where the source ends before. */
+  void Copy(int64_t from, int64_t to, int64_t length) {
+    for (int64_t done = 0; done < length;) {
+      int64_t copied = CopySome(from + done, to + done, std::min(length - done, kWritebackStep));
+      if (copied == 0) throw SystemFailure{ENODATA, "copy_file_range", PathOf(source_)};
+      // Else the whole file would lie dirty until the closing fsync. Small ranges wait for those that come between
+      // them.
+      if (copied >= kSmall) StartWriteback(destination_, to + done, copied);
+      done += copied;
     }
-    int64_t count =
-        CheckOn(source_, pread(source_, buffer_.data(), std::min(length, kBufferSize), source_offset), "pread");
-    WriteAll(destination_, buffer_.data(), count, destination_offset);
-    return count;
   }
 
  private:
+  /** Copies at most `length` bytes and returns how many; 0 at the end of the source. */
+  int64_t CopySome(int64_t from, int64_t to, int64_t length) {
+    if (!needs_buffer_ && length >= kSmall) {
+      off64_t source_offset = from, destination_offset = to;
+      int64_t copied = copy_file_range(source_, &source_offset, destination_, &destination_offset, length, 0);
+      if (copied > 0 || (copied < 0 && !NeedsBuffer(errno))) return CheckOn(destination_, copied, "copy_file_range");
+      // Some file systems answer 0 where they can't; read tells the real end of the file.
+      needs_buffer_ = true;
+    }
+    buffer_.resize(kBufferSize);
+    int64_t count = CheckOn(source_, pread(source_, buffer_.data(), std::min(length, kBufferSize), from), "pread");
+    WriteAll(destination_, buffer_.data(), count, to);
+    return count;
+  }
+
   int source_;
   int destination_;
+  bool needs_buffer_ = false;
   std::vector<char> buffer_;
 };
+
+/** Whether the two ranges could be made to share blocks; false where the host can't. */
+bool ShareRange(int source, int destination, int64_t from, int64_t to, int64_t length) {
+  file_clone_range range{};
+  range.src_fd = source;
+  range.src_offset = static_cast<uint64_t>(from);
+  range.src_length = static_cast<uint64_t>(length);
+  range.dest_offset = static_cast<uint64_t>(to);
+  if (ioctl(destination, FICLONERANGE, &range) == 0) return true;
+  if (errno == EOPNOTSUPP || errno == EXDEV || errno == EINVAL || errno == ENOTTY || errno == EPERM) return false;
+  CheckOn(destination, -1, "ioctl(FICLONERANGE)");
+  return false;
+}
 
 }  // namespace
 
@@ -102,26 +130,20 @@ uint64_t SharedBytes(int fd) {
   }
 }
 
-void CopyRange(int source, int destination, int64_t source_offset, int64_t destination_offset, int64_t length) {
-  Copier copier(source, destination);
-  for (int64_t done = 0; done < length;) {
-    int64_t to = destination_offset + done;
-    int64_t copied = copier.CopySome(source_offset + done, to, std::min(length - done, kWritebackStep));
-    if (copied == 0) throw SystemFailure{ENODATA, "copy_file_range", PathOf(source)};
-    // Else the whole file would lie dirty until the closing fsync. Best effort: tmpfs and pipes know no writeback.
-    sync_file_range(destination, to, copied, SYNC_FILE_RANGE_WRITE);
-    done += copied;
-  }
+void StartWriteback(int fd, int64_t offset, int64_t length) {
+  sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE);
 }
 
-bool ShareRange(int source, int destination, int64_t source_offset, int64_t destination_offset, int64_t length) {
-  file_clone_range range{};
-  range.src_fd = source;
-  range.src_offset = static_cast<uint64_t>(source_offset);
-  range.src_length = static_cast<uint64_t>(length);
-  range.dest_offset = static_cast<uint64_t>(destination_offset);
-  if (ioctl(destination, FICLONERANGE, &range) == 0) return true;
-  if (errno == EOPNOTSUPP || errno == EXDEV || errno == EINVAL || errno == ENOTTY || errno == EPERM) return false;
-  CheckOn(destination, -1, "ioctl(FICLONERANGE)");
-  return false;
+int64_t CopyRanges(int source, int destination, int64_t shift, const std::vector<DataRange>& ranges, bool share) {
+  Copier copier(source, destination);
+  int64_t shared = 0;
+  for (const auto& [start, end] : ranges) {
+    share = share && ShareRange(source, destination, start + shift, start, end - start);
+    if (share) {
+      shared += end - start;
+      continue;
+    }
+    copier.Copy(start + shift, start, end - start);
+  }
+  return shared;
 }

@@ -18,11 +18,13 @@ std::vector<DataRange> DataRanges(int fd, int64_t start, int64_t end);
 /** How many of the bytes that the file system has allocated for the file other files share (FIEMAP). */
 uint64_t SharedBytes(int fd);
 
-/** Copies `length` bytes and starts their writeback. ENODATA where the source ends before. */
-void CopyRange(int source, int destination, int64_t source_offset, int64_t destination_offset, int64_t length);
+/** Starts the writeback of a range. Best effort: tmpfs and pipes know none. */
+void StartWriteback(int fd, int64_t offset, int64_t length);
 
 /**
- * Makes `destination` share the blocks of a range of `source` (FICLONERANGE), holes included. False where the host
- * can't: another file system, one without reflinks, or offsets that are not multiples of its blocks.
+ * Copies ranges of `destination` from `source`, where they lie `shift` bytes further on; starts the writeback of large
+ * ones. With `share` their blocks are shared where the host can (FICLONERANGE), holes included: on one file system that
+ * has reflinks, and in whole blocks. Returns how many bytes are shared. ENODATA where the source ends before a range
+ * does.
  */
-bool ShareRange(int source, int destination, int64_t source_offset, int64_t destination_offset, int64_t length);
+int64_t CopyRanges(int source, int destination, int64_t shift, const std::vector<DataRange>& ranges, bool share);

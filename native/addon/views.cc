@@ -32,25 +32,24 @@ Napi::Value DataRangesCall(const Napi::CallbackInfo& info) {
       });
 }
 
-Napi::Value CopyRanges(const Napi::CallbackInfo& info) {
+Napi::Value CopyRangesCall(const Napi::CallbackInfo& info) {
   return RunAsync(
       info.Env(),
       [source = IntArgument(info, 0), destination = IntArgument(info, 1), shift = LongArgument(info, 2),
-       ranges = RangesArgument(info, 3), share = info[4].ToBoolean().Value()]() mutable {
-        int64_t shared = 0;
-        for (const auto& [start, end] : ranges) {
-          share = share && ShareRange(source, destination, start + shift, start, end - start);
-          if (share) shared += end - start;
-          if (!share) CopyRange(source, destination, start + shift, start, end - start);
-        }
-        return shared;
-      },
+       ranges = RangesArgument(info, 3),
+       share = info[4].ToBoolean().Value()] { return CopyRanges(source, destination, shift, ranges, share); },
       [](Napi::Env env, int64_t shared) { return Napi::Number::New(env, static_cast<double>(shared)); });
+}
+
+Napi::Value StartWritebackCall(const Napi::CallbackInfo& info) {
+  return RunAsync(info.Env(), [fd = IntArgument(info, 0), offset = LongArgument(info, 1),
+                               length = LongArgument(info, 2)] { StartWriteback(fd, offset, length); });
 }
 
 }  // namespace
 
 void InitViews(Napi::Env env, Napi::Object exports) {
   exports.Set("dataRanges", Napi::Function::New<DataRangesCall>(env));
-  exports.Set("copyRanges", Napi::Function::New<CopyRanges>(env));
+  exports.Set("copyRanges", Napi::Function::New<CopyRangesCall>(env));
+  exports.Set("startWriteback", Napi::Function::New<StartWritebackCall>(env));
 }

@@ -53,35 +53,42 @@ void TestDataRanges() {
   EXPECT(DataRanges(file.get(), 9 * kMiB, 16 * kMiB).empty());
 }
 
-void TestCopyRange() {
+void TestCopyRanges() {
   TemporaryDirectory directory;
   Fd source = Create(directory, "source", 20 * kMiB), destination = Create(directory, "destination", 20 * kMiB);
   Put(source, 0, "start");
   Put(source, 9 * kMiB - 2, "across");
-  CopyRange(source.get(), destination.get(), 0, 0, 20 * kMiB);
+  EXPECT(CopyRanges(source.get(), destination.get(), 0, {{0, 20 * kMiB}}, false) == 0);
   EXPECT(Take(destination, 0, 5) == "start");
   EXPECT(Take(destination, 9 * kMiB - 2, 6) == "across");
-  CopyRange(source.get(), destination.get(), 9 * kMiB - 2, 100, 6);
+  // Small and large ones, from elsewhere in the source.
+  CopyRanges(source.get(), destination.get(), 9 * kMiB - 102, {{100, 106}, {kMiB, 3 * kMiB}}, false);
   EXPECT(Take(destination, 100, 6) == "across");
-  EXPECT(ErrorOf([&] { CopyRange(source.get(), destination.get(), 19 * kMiB, 0, 2 * kMiB); }) == ENODATA);
+  EXPECT(Take(destination, 99, 1) == std::string(1, '\0'));
+  EXPECT(ErrorOf([&] { CopyRanges(source.get(), destination.get(), 19 * kMiB, {{0, 2 * kMiB}}, false); }) == ENODATA);
+  EXPECT(ErrorOf([&] { CopyRanges(source.get(), destination.get(), 20 * kMiB, {{0, 6}}, false); }) == ENODATA);
 }
 
 /** /proc files have no copy_file_range, as two file systems have none: read and write take over. */
-void TestCopyRangeWithoutTheCall() {
+void TestCopyRangesWithoutTheCall() {
   TemporaryDirectory directory;
   Fd source(Check(open("/proc/self/status", O_RDONLY | O_CLOEXEC), "open"));
   Fd destination = Create(directory, "destination", 0);
-  CopyRange(source.get(), destination.get(), 0, 0, 5);
+  CopyRanges(source.get(), destination.get(), 0, {{0, 5}}, true);
   EXPECT(Take(destination, 0, 5) == "Name:");
+  EXPECT(ErrorOf([&] { CopyRanges(source.get(), destination.get(), 0, {{0, kMiB}}, false); }) == ENODATA);
 }
 
-void TestShareRangeOrNot() {
+void TestRangesAreSharedOrCopied() {
   TemporaryDirectory directory;
   Fd source = Create(directory, "source", kMiB), destination = Create(directory, "destination", kMiB);
-  Put(source, 65536, "shared");
-  if (ShareRange(source.get(), destination.get(), 65536, 0, 65536)) EXPECT(Take(destination, 0, 6) == "shared");
-  EXPECT(!ShareRange(source.get(), destination.get(), 1, 0, 5));
-  EXPECT(ErrorOf([&] { ShareRange(source.get(), -1, 0, 0, 65536); }) == EBADF);
+  Put(source, 65536, std::string(65536, 's'));
+  int64_t shared = CopyRanges(source.get(), destination.get(), 65536, {{0, 65536}}, true);
+  EXPECT(shared == 0 || shared == 65536);
+  EXPECT(Take(destination, 0, 6) == "ssssss");
+  // Never in parts of blocks.
+  EXPECT(CopyRanges(source.get(), destination.get(), 65536, {{1, 6}}, true) == 0);
+  EXPECT(ErrorOf([&] { CopyRanges(source.get(), -1, 0, {{0, 65536}}, true); }) == EBADF);
 }
 
 void TestSharedBytes() {
@@ -100,7 +107,7 @@ void TestFailuresNameTheirFile() {
   Fd file(Check(open((directory / "file").c_str(), O_RDONLY | O_CLOEXEC), "open"));
   Fd source = Create(directory, "source", kMiB);
   try {
-    CopyRange(source.get(), file.get(), 0, 0, kMiB);
+    CopyRanges(source.get(), file.get(), 0, {{0, kMiB}}, false);
     EXPECT(false);
   } catch (const SystemFailure& failure) {
     EXPECT(failure.error == EBADF && failure.path == directory / "file");
@@ -112,9 +119,9 @@ void TestFailuresNameTheirFile() {
 int main() {
   TestNextData();
   TestDataRanges();
-  TestCopyRange();
-  TestCopyRangeWithoutTheCall();
-  TestShareRangeOrNot();
+  TestCopyRanges();
+  TestCopyRangesWithoutTheCall();
+  TestRangesAreSharedOrCopied();
   TestSharedBytes();
   TestFailuresNameTheirFile();
 }

@@ -27,6 +27,8 @@ export async function copyView(layers: readonly ViewLayer[], destination: number
         const shared = await native().copyRanges(layer.fd, destination, layer.delta?.dataOffset ?? 0, ranges, !unshared.has(layer));
         if (shared < lengthOf(ranges)) unshared.add(layer);
       }
+      const start = slice[0]?.start ?? 0;
+      await native().startWriteback(destination, start, (slice.at(-1)?.end ?? 0) - start);
       options.onProgress?.({ action: 'copying', doneBytes: slice.at(-1)?.end ?? 0, totalBytes: sizeBytes });
     }
   }

@@ -7,6 +7,9 @@ import { intersectRuns, ownedRuns, type Runs, subtractRuns } from './owned-runs'
 /** What is looked at at a time. A multiple of 32 KiB, so that its map begins with a byte; small enough for the worst of maps. */
 const windowLength = 4 * GiB;
 
+/** The map of a window in most files of a chain, which is told at once. */
+const nothingOwned = Buffer.alloc(windowLength / blockSize / 8);
+
 /** What a reader needs of one file of a chain. */
 export interface ViewLayer {
   readonly fd: number;
@@ -59,6 +62,7 @@ async function runsOfMap(fd: number, { mapOffset, fromBlock }: NonNullable<ViewL
   const first = start / blockSize;
   const blocks = Math.ceil(end / blockSize) - first;
   const map = await readAt(fd, mapOffset + first / 8, Math.ceil(blocks / 8));
+  if (map.equals(nothingOwned.subarray(0, map.length))) return [];
   const runs = ownedRuns(map, first, blocks).map((block) => block * blockSize);
   return fromBlock > first ? intersectRuns(runs, [fromBlock * blockSize, end]) : runs;
 }
