@@ -2,9 +2,8 @@ import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { native } from '../native';
 import { newUuid } from '../uuid';
-import { createDelta, openDelta } from './delta-file';
+import { createDelta } from './delta-file';
 import type { Geometry } from './delta-geometry';
-import { syncData, writeAt } from './file-io';
 import { formatFileName, type LayerExtension } from './file-names';
 import { openLayer } from './layer-file';
 import type { DeltaManifest, Manifest, SnapshotRecord } from './manifest';
@@ -20,7 +19,7 @@ export interface NewTop {
   sizeBytes: number;
   /** What it stands on; the hint is a file's name. */
   parent: { state: string; hint: string };
-  /** The first 4096 bytes of the parent's view. */
+  /** The first 4096 bytes of the parent's view. Of a running container's they go on changing: its server copies them once more at the switch. */
   block0: Buffer;
   /** Config, ids, and what else the container's manifest goes on with; the state is drawn anew. */
   manifest: Omit<Manifest, 'kind' | 'sizeBytes' | 'state' | 'parent' | 'sealed' | 'snapshot' | 'fold' | 'formerly' | keyof Geometry>;
@@ -43,16 +42,6 @@ export async function prepareTop(next: NewTop): Promise<PreparedTop> {
   await using delta = await createDelta(next.directory, { sizeBytes: next.sizeBytes, manifest, block0 });
   await delta.file.publish(path);
   return { path, manifest: delta.manifest };
-}
-
-/**
- * Writes the first block of a prepared top anew, durably. For a running container, whose file system has gone on since the block was read:
- * while it is frozen, before the switch.
- */
-export async function refreshBlock0({ path }: PreparedTop, block0: Buffer): Promise<void> {
-  await using delta = await openDelta(path, { write: true, noFollow: true });
-  await writeAt(delta.fd, delta.dataOffset, withReadOnlyFeature(block0, false));
-  await syncData(delta.fd);
 }
 
 export interface TopCommit {

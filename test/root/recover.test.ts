@@ -1,7 +1,7 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { readBlocks } from '../../src/image/chain';
-import { namesOfCommit, prepareTop, refreshBlock0, replaceSteps, replaceTop, sealKept } from '../../src/image/commit-top';
+import { namesOfCommit, prepareTop, replaceSteps, replaceTop, sealKept } from '../../src/image/commit-top';
 import { openDelta } from '../../src/image/delta-file';
 import { writeManifest } from '../../src/image/image-file';
 import { openLayer } from '../../src/image/layer-file';
@@ -169,21 +169,6 @@ describe('a new top', () => {
     expect(parseSuperblock(head.subarray(KiB, 2 * KiB))).toMatchObject({ readOnly: false, checksumValid: true });
     expect(diskOf(head)).toEqual([9]);
     expect((await layers.manifest('web@tue.img')).sealed).toMatchObject({ superblockCrc32c: expect.any(Number) });
-  });
-
-  it('takes a newer block 0 until it is the top', async () => {
-    const layers = await Layers.make();
-    await layers.image('web.img', base);
-    const { next, commit } = await commitOf(layers, 'web.img', 'mon');
-    const prepared = await prepareTop(next);
-    const newer = Buffer.from(next.block0);
-    newer.writeUInt32LE(77, block - 4);
-    await refreshBlock0(prepared, newer);
-    expect(prepared.path).toBe(layers.path(namesOfCommit(commit).next));
-    await using delta = await openDelta(prepared.path);
-    expect(delta.manifest).toEqual(prepared.manifest);
-    await shell('mv', prepared.path, layers.path('web@x.delta'));
-    expect((await viewOf(layers, 'web@x.delta'))[0]).toBe(77);
   });
 
   it('is refused where one is prepared already, or the kept name is taken: nothing changes', async () => {
