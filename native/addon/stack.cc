@@ -63,10 +63,16 @@ Napi::Value StackFoldBatch(const Napi::CallbackInfo& info) {
                    limits = LimitsOf(options)] { return FoldBatch(SystemBackend(), image, source, keep, limits); });
 }
 
-Napi::Value StackCountOwned(const Napi::CallbackInfo& info) {
-  return RunAsync(
-      info.Env(), [layer = LayerOf(info[0])] { return CountOwned(SystemBackend(), layer); },
-      [](Napi::Env env, uint64_t blocks) { return Napi::Number::New(env, static_cast<double>(blocks)); });
+Napi::Value UseBufferedIo(const Napi::CallbackInfo& info) {
+  int fd = IntArgument(info, 0);
+  return RunNow(info.Env(), [&] {
+    int flags = CheckOn(fd, fcntl(fd, F_GETFL), "fcntl(F_GETFL)");
+    if (flags & O_DIRECT) {
+      posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+      CheckOn(fd, fcntl(fd, F_SETFL, flags & ~O_DIRECT), "fcntl(F_SETFL)");
+    }
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value TryWriteLease(const Napi::CallbackInfo& info) {
@@ -117,7 +123,7 @@ Napi::Value SetExtentSizeHint(const Napi::CallbackInfo& info) {
 void InitStack(Napi::Env env, Napi::Object exports) {
   exports.Set("stackCopyMissing", Napi::Function::New<StackCopyMissing>(env));
   exports.Set("stackFoldBatch", Napi::Function::New<StackFoldBatch>(env));
-  exports.Set("stackCountOwned", Napi::Function::New<StackCountOwned>(env));
+  exports.Set("useBufferedIo", Napi::Function::New<UseBufferedIo>(env));
   exports.Set("tryWriteLease", Napi::Function::New<TryWriteLease>(env));
   exports.Set("dropLease", Napi::Function::New<DropLease>(env));
   exports.Set("hasWriteLease", Napi::Function::New<HasWriteLease>(env));

@@ -1,0 +1,165 @@
+import { CleanupStack } from '../cleanup';
+import { LoopboxError } from '../errors';
+import { native } from '../native';
+import type { DeltaFile } from './delta-file';
+import { blockSize } from './delta-geometry';
+import { fileStatus, syncFile } from './file-io';
+import { growImage, punchOldSlots } from './grow-image';
+import { hideFile } from './hide-file';
+import { type ImageFile, judgeImage, writeManifest } from './image-file';
+import type { FoldRecord, Manifest } from './manifest';
+import {
+  type BatchOutcome,
+  batchBytesOf,
+  isNameless,
+  Lease,
+  LiveLayers,
+  type MergeContext,
+  openOwn,
+  scanAll,
+  scanOwn,
+} from './merge-context';
+import type { RegularFile } from './opened-file';
+import { recoverSteps } from './recover';
+import { evidenceOf, forgetEvidence } from './seal';
+import type { IndexedFile, StateIndex } from './state-index';
+import { setReadOnlyFeature } from './superblock';
+import { wholeImage } from './whole-image';
+
+/** The files of a fold that was begun. */
+interface RunningFold {
+  image: IndexedFile;
+  source: IndexedFile;
+  keep: IndexedFile | undefined;
+  record: FoldRecord;
+}
+
+interface OpenFold {
+  image: ImageFile;
+  source: DeltaFile;
+  keep: DeltaFile | undefined;
+  live: LiveLayers;
+}
+
+/**
+ * A batch of a fold that was begun, a step at a time; with the last one the image has the source's state and takes its name. Read the
+ * view of any state at any moment: the source counts from the cursor on.
+ */
+export async function* foldBatch(context: MergeContext, hidden: IndexedFile): AsyncGenerator<string, BatchOutcome> {
+  const fold = findFold(context, await scanOwn(context), hidden);
+  await using live = await LiveLayers.of(context);
+  if (live.isTop(fold.source)) return { waits: `"${context.name}" runs on what is folded` };
+  const cursor = yield* moveBatch(fold, live, batchBytesOf(context));
+  if (typeof cursor !== 'number') return cursor;
+  if (cursor * blockSize < fold.image.manifest.sizeBytes) return { next: cursor };
+  // The source may have been hidden meanwhile.
+  yield* endFold(context, findFold(context, await scanOwn(context), hidden), live);
+  return 'done';
+}
+
+function findFold(context: MergeContext, own: StateIndex, { path }: IndexedFile): RunningFold {
+  const image = own.files.find((file) => file.path === path);
+  const record = image?.manifest.fold;
+  if (!image || !record) throw new Error(`"${path}" is not being folded into`);
+  const find = (state: string) =>
+    own.ofContainer(context.name).find(({ manifest }) => manifest.state === state && manifest.kind === 'delta');
+  const source = find(record.to);
+  const keep = record.keep === undefined ? undefined : find(record.keep);
+  if (source && (keep || record.keep === undefined)) return { image, source, keep, record };
+  throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot merge "${image.fileName}": a file that it is merged with is missing`, { path });
+}
+
+async function openFold({ image, source, keep }: RunningFold, live: LiveLayers, cleanup: CleanupStack): Promise<OpenFold> {
+  const files = {
+    image: cleanup.use(await live.openImage(image)),
+    source: cleanup.use(await openOwn(source)),
+    keep: keep && cleanup.use(await openOwn(keep)),
+  };
+  if (files.image.kind !== 'image' || files.source.kind !== 'delta' || files.keep?.kind === 'image')
+    throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot merge "${image.fileName}": it names files of another kind`, { path: image.path });
+  return { ...(files as Omit<OpenFold, 'live'>), live };
+}
+
+/** Returns the new cursor. */
+async function* moveBatch(fold: RunningFold, live: LiveLayers, maxBytes: number): AsyncGenerator<string, number | { waits: string }> {
+  await using cleanup = new CleanupStack();
+  const open = await openFold(fold, live, cleanup);
+  const { source, keep } = open;
+  // A fold that was cut may have left a reader behind, who must not see the image change.
+  using lease = await Lease.take(open.image.fd);
+  if (!lease) return { waits: `"${fold.image.fileName}" is open elsewhere` };
+  if (keep) await forgetEvidence(keep);
+  const image = yield* withRoom(open);
+  const { cursor } = fold.record;
+  const batch = await native().stackFoldBatch({ image, source, keep, fromBlock: cursor, maxBytes });
+  yield 'a batch is folded';
+  const next = batch.nextBlock ?? image.sizeBytes / blockSize;
+  const slots = [fold.source, fold.image].map((file) => live.find(file)?.slot);
+  if (slots[0] !== undefined && slots[1] !== undefined) await live.server?.foldedTo(slots[0], slots[1], next);
+  await writeManifest(image, { ...(image.manifest as Manifest), fold: { ...fold.record, cursor: next } });
+  yield 'the cursor has moved';
+  if (next > cursor && !live.find(fold.source)) yield* punchSource(fold.source, source, cursor, next);
+  return next;
+}
+
+/** The image, as large as the source at least. */
+async function* withRoom({ image, source }: OpenFold): AsyncGenerator<string, ImageFile> {
+  // What a grow that was cut has left; later the file system's size says nothing any more of what the image's was.
+  if (image.manifest?.fold?.cursor === 0) await punchOldSlots(image);
+  if (source.sizeBytes <= image.sizeBytes) return image;
+  await growImage(image, source.sizeBytes);
+  yield 'the image has grown';
+  return await judgeImage({ ...regularFile(image), fileSizeBytes: (await fileStatus(image.fd)).size });
+}
+
+function regularFile({ fd, path, label, device, inode, links, fileSizeBytes }: ImageFile): RegularFile {
+  return { fd, path, label, device, inode, links, fileSizeBytes };
+}
+
+/** Gives back what the image has by now, if nobody can see it. */
+async function* punchSource(place: IndexedFile, source: DeltaFile, from: number, end: number): AsyncGenerator<string> {
+  if (!isNameless(place)) return;
+  using lease = await Lease.take(source.fd, 0);
+  if (!lease || (await hideFile(place, source.fd, lease)) === undefined) return;
+  await native().punchHole(
+    source.fd,
+    source.dataOffset + from * blockSize,
+    (Math.min(end, source.sizeBytes / blockSize) - from) * blockSize,
+  );
+  yield 'the source gives space back';
+}
+
+/** The image has all of the source: it says so, and bears its name. */
+async function* endFold(context: MergeContext, fold: RunningFold, live: LiveLayers): AsyncGenerator<string> {
+  await using _lock = await context.takeStructureLock();
+  const state = fold.record.to;
+  const isStoodOn = fold.keep !== undefined || (await scanAll(context)).children(state).length > 0;
+  await using cleanup = new CleanupStack();
+  const { image, source, keep } = await openFold(fold, live, cleanup);
+  // What others stand on is frozen, the present included: its next start makes a new top.
+  const isSealed = isStoodOn || fold.source.parsed?.role !== 'top';
+  await setReadOnlyFeature(image.fd, isSealed);
+  await syncFile(image.fd);
+  yield 'its file system is as it shall be';
+  if (keep) {
+    const sealed = keep.manifest.sealed && (await evidenceOf(keep));
+    await writeManifest(keep, {
+      ...keep.manifest,
+      parent: { state, hint: fold.source.fileName.replace(/\.\w+$/, '.img') },
+      ...(sealed && { sealed }),
+    });
+    yield 'what is kept stands on it';
+  }
+  const { snapshot } = source.manifest;
+  await writeManifest(image, {
+    ...wholeImage(source.manifest),
+    sizeBytes: image.sizeBytes,
+    ...(snapshot && { snapshot }),
+    ...(isSealed && { sealed: await evidenceOf(image) }),
+  });
+  yield 'the image has the state';
+  const layer = live.find(fold.source);
+  if (layer) await live.server?.drop(layer.slot);
+  await cleanup[Symbol.asyncDispose]();
+  for await (const step of recoverSteps(context.containersDirectory, context.name, { live: live.top })) yield step;
+}

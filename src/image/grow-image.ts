@@ -1,0 +1,33 @@
+import { native } from '../native';
+import { MiB } from '../units';
+import { readAt, setLength, syncFile, writeAt } from './file-io';
+import { type ImageFile } from './image-file';
+import { decodeSlots, encodeSlot, slotsLength } from './manifest-slots';
+
+/**
+ * Gives an image more room, durably: the manifest moves to its new end, what it grew by reads as zeroes. The open image knows only its
+ * old size: open it anew.
+ */
+export async function growImage(image: ImageFile, sizeBytes: number): Promise<void> {
+  const { fd, manifest, sizeBytes: oldBytes } = image;
+  const generation = decodeSlots(await readAt(fd, oldBytes, slotsLength))?.generation;
+  if (!manifest || generation === undefined) throw new Error(`growImage: "${image.label}" has no manifest`);
+  const grown = { ...manifest, sizeBytes };
+  await setLength(fd, sizeBytes + slotsLength);
+  await writeAt(fd, sizeBytes, Buffer.concat([encodeSlot(grown, generation + 1n), encodeSlot(grown, generation + 2n)]));
+  await syncFile(fd);
+  await native().punchHole(fd, oldBytes, slotsLength);
+  await syncFile(fd);
+}
+
+/** Punches the slots that a grow that was cut short left in the disk, between its file system's end and its own. */
+export async function punchOldSlots({ fd, superblock, sizeBytes }: ImageFile): Promise<void> {
+  const first = Math.ceil(superblock.sizeBytes / MiB) * MiB;
+  const data = await native().dataRanges(fd, first, sizeBytes);
+  for (let i = 0; i < data.length; i += 2) {
+    for (let at = Math.floor((data[i] as number) / MiB) * MiB; at < (data[i + 1] as number); at += MiB) {
+      const slot = at >= first ? decodeSlots(await readAt(fd, at, slotsLength)) : undefined;
+      if (slot && (JSON.parse(slot.json) as { sizeBytes?: number }).sizeBytes === at) await native().punchHole(fd, at, slotsLength);
+    }
+  }
+}
