@@ -61,7 +61,7 @@ class ContainerFiles {
 
   static async read(directory: string, name: string): Promise<ContainerFiles> {
     const names = (await regularFiles(directory)).filter((fileName) => parseFileName(fileName)?.name === name);
-    for (const fileName of names) await syncPath(join(directory, fileName));
+    await Promise.all(names.map((fileName) => syncPath(join(directory, fileName))));
     await syncDirectory(directory);
     const only = (fileName: string) => names.includes(fileName);
     const { files } = await StateIndex.scan([directory], { containersDirectory: directory, only });
