@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { join } from 'node:path';
 import { explaining, LoopboxError } from '../errors';
 import { tryLock } from '../flock';
@@ -10,7 +11,6 @@ import type { Manifest } from './manifest';
 import { syncDirectory } from './new-file';
 import { seal } from './seal';
 import { type IndexedFile, isSameFile, regularFiles, StateIndex } from './state-index';
-import { constants } from 'node:fs';
 import { unlinkNeedless } from './unlink-file';
 
 export interface RecoverOptions {
