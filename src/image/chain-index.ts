@@ -12,7 +12,8 @@ export async function indexForChain(top: LayerFile, directories: readonly string
   const own = parseFileName(basename(path))?.name;
   const seen: ScanOptions['seen'] = new Map();
   const hints = new Set<string>();
-  while (manifest) {
+  if (!manifest) return StateIndex.scan(directories, options);
+  for (;;) {
     const only = (fileName: string) => hints.has(fileName) || (own !== undefined && parseFileName(fileName)?.name === own);
     const index = await StateIndex.scan(directories, { ...options, only, seen });
     const place = { directory: dirname(path), parsed: parseFileName(basename(path)), device, inode, manifest };
