@@ -108,7 +108,7 @@ bool IsBackedBy(int index, uint64_t device, uint64_t inode) {
   }
   if (errno == ENOENT || errno == ENXIO || errno == ENODEV) return false;
   // What it holds is a file of a storage server that has died, and no file of the host.
-  if (errno == ENOTCONN) return false;
+  if (errno == ENOTCONN || errno == ECONNABORTED) return false;
   throw SystemFailure{errno, loop ? "ioctl(LOOP_GET_STATUS64)" : "open", path};
 }
 

@@ -101,7 +101,7 @@ async function openForUse(path: string, label: string, { write, noFollow }: Open
     const flags = (write ? constants.O_RDWR : constants.O_RDONLY) | constants.O_NONBLOCK | (noFollow ? constants.O_NOFOLLOW : 0);
     return await openFile(path, flags);
   } catch (error) {
-    if (isSystemError(error, 'EISDIR', 'ENXIO', 'ELOOP')) throw notRegular(path, label);
+    if (isSystemError(error, 'EISDIR', 'ENXIO') || (noFollow && isSystemError(error, 'ELOOP'))) throw notRegular(path, label);
     if (!isSystemError(error, 'EAGAIN')) throw explain(error, `open "${label}"`, { path });
     throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot open "${label}": another program has reserved it`, { path, cause: error });
   }
