@@ -39,8 +39,9 @@ FAULTS: dict[str, tuple[str, Scenario]] = {
     'present-unsealed': ('a settled image on which snapshots stand is not sealed', seen('core', 'write snapshot', 'settle-down')),
     # Merges
     'absorb-ram': ('a parent goes while its child has the blocks in memory only', cuts('core', 'write snapshot write snapshot write', 'rm-newest')),
-    'unmarked-parent': ('an absorbed parent is punched while its state can still be asked for', seen('removals', 'write snapshot write snapshot write snapshot write', 'rm-middle')),
-    'no-marks': ('the file that a merge writes is not told from a copy of it', seen('removals', 'write snapshot write snapshot write snapshot write', 'rm-middle')),
+    'unmarked-parent': ('an absorbed parent is punched while its state can still be asked for', seen('removals', 'write snapshot write snapshot snapshot write', 'rm-middle')),
+    'no-marks': ('a file that a merge writes keeps its evidence', seen('removals', 'write snapshot write snapshot snapshot write', 'rm-middle')),
+    'copy-believed': ('a copy of the file that a merge writes is taken for it', seen('removals', 'write snapshot write snapshot snapshot write', 'rm-middle')),
     'mark-unleased': ('evidence is taken away while somebody reads the file', seen('removals', 'write snapshot write snapshot snapshot write', 'rm-middle')),
     'fold-early': ('fold goes on before what it copied out is durable', cuts('core', 'write snapshot write snapshot', 'settle')),
     'no-cursor': ('fold punches its source without a durable cursor', cuts('removals', 'write snapshot write snapshot write', 'rm-all')),
@@ -53,7 +54,7 @@ FAULTS: dict[str, tuple[str, Scenario]] = {
     'no-lease': ('a file that somebody reads is written over', seen('core', 'write snapshot write snapshot', 'rm-oldest settle')),
     # Growth
     'fold-long': ('a fold leaves a shorter disk as long as the image was', cuts('shapes', 'snapshot grow settle restore', 'rm-oldest')),
-    'grow-unowned': ('a delta does not own what is behind its parent’s end', Scenario('shapes', 'write snapshot', 3, 'grow settle restore rest rm-oldest')),
+    'grow-unowned': ('a delta does not own what is behind its parent’s end', cuts('shapes', 'snapshot grow settle restore', 'grow')),
     'keep-short': ('what is behind the new parent’s end is not copied out', cuts('shapes', 'snapshot grow settle restore', 'settle')),
     'grow-dirty': ('the old manifest of a grown image becomes part of the disk', cuts('shapes', 'write', 'grow')),
 }

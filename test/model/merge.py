@@ -100,7 +100,7 @@ def absorb(world: World, parent: int, child: int) -> Work:
         return False
     if disk.manifest(parent).fold or (yield from hide(world, parent)):
         if not disk.manifest(parent).fold and not planted('unmarked-parent'):
-            disk.note(parent, state=None, fold=Fold(disk.manifest(child).state, disk.manifest(parent).state))
+            disk.note(parent, state=None, fold=Fold(disk.manifest(child).state))
             yield 'step'
             disk.sync(parent)
             yield 'step'
@@ -121,10 +121,11 @@ def absorb_on(world: World, parent: int, child: int) -> Steps:
         yield from copy(world, parent, child, [block for block in batch if block not in disk.files[child].bits | fresh])
         if live and not planted('absorb-ram'):
             yield from world.flush(container)
-        if (record and world.may_overwrite(parent)) or planted('unmarked-parent'):
+        hidden = extension(disk.name_of(parent)) == 'fold'
+        if hidden and (record or planted('unmarked-parent')) and world.may_overwrite(parent):
             yield from punch(world, parent, batch)
     sealed = disk.manifest(child).sealed
-    if not record or disk.manifest(child).parent == record.was:
+    if disk.manifest(child).parent != disk.manifest(parent).parent:
         disk.note(child, parent=disk.manifest(parent).parent, sealed=sealed and evidence_of(disk.files[child]))
         yield 'step'
         disk.sync(child)
@@ -158,7 +159,7 @@ def fold(world: World, image: int, source: int, keep: int | None = None) -> Work
         yield 'step'
     manifest = disk.manifest(image)
     size = max(manifest.size, disk.manifest(source).size)
-    record = Fold(disk.manifest(source).state, manifest.state, disk.manifest(keep).state if keep else None)
+    record = Fold(disk.manifest(source).state, disk.manifest(keep).state if keep else None)
     disk.note(image, state=None, sealed=None, size=size, fold=record)
     yield 'step'
     disk.sync(image)

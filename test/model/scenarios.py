@@ -55,16 +55,42 @@ def visit(world: World, earlier: World, path: list[str], operations: dict[str, e
         visit(after, world, here, operations, depth - 1)
 
 
-def finds(fault: str, scenarios: list[Scenario]) -> str | None:
-    """What the scenarios say with this fault in the protocol; nothing if they see none."""
+def finds(fault: str, scenario: Scenario) -> str | None:
+    """What the scenario says with this fault in the protocol; nothing if it sees none."""
     mutants.active = fault
     explore.seen.clear()
     try:
-        for scenario in scenarios:
-            run(scenario)
+        run(scenario)
     except (Violation, Refused) as error:
         return str(error)
     finally:
         mutants.active = None
         explore.seen.clear()
     return None
+
+
+def with_strangers(family: str, path: str, depth: int = 1) -> Scenario:
+    return Scenario(family, path, depth, strangers=True)
+
+
+SHORT = [
+    Scenario('removals', '', 3),
+    Scenario('core', 'write snapshot write snapshot', 2),
+    Scenario('core', 'write snapshot settle', 2),
+    Scenario('clones', '', 2),
+    Scenario('clones', 'write snapshot clone-snapshot', 2),
+    Scenario('clones', 'clone-template write-clone snapshot-clone', 1),
+    Scenario('shapes', '', 2),
+    Scenario('shapes', 'snapshot grow settle restore', 1),
+    Scenario('copies', '', 3),
+    with_strangers('removals', 'write snapshot write snapshot'),
+    with_strangers('removals', 'write snapshot write snapshot snapshot write'),
+    with_strangers('core', 'write snapshot settle'),
+    with_strangers('clones', 'write snapshot clone-snapshot'),
+    with_strangers('clones', 'clone-template write-clone snapshot-clone'),
+    with_strangers('shapes', 'write snapshot grow'),
+    with_strangers('copies', 'write snapshot drop-snapshot'),
+]
+"""About ten seconds of a processor."""
+
+LONG = [scenario._replace(depth=scenario.depth + 1) for scenario in SHORT]

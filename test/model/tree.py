@@ -87,12 +87,13 @@ def below(disk: Disk, inode: int, container: str) -> int:
     manifest = disk.manifest(inode)
     merged = merge_of(disk, container, manifest.state)
     if merged is not None:
-        fold, kind = disk.manifest(merged).fold, disk.manifest(merged).kind
-        if kind == 'image' or manifest.parent == fold.was:
-            written = kind == 'delta' or manifest.state != fold.to
-            ready = manifest.parent == fold.to  # the last step before the merge is committed
-            if written and not ready and manifest.sealed not in (None, UNCHECKED) and not planted('no-marks'):
-                raise Refused(f'{disk.name_of(inode)} is another copy of the file that a merge writes')
+        record = disk.manifest(merged)
+        absorbed = record.kind == 'delta'
+        done = manifest.parent == (record.parent if absorbed else record.fold.to)  # the last step but the one that ends the merge
+        written = absorbed or manifest.state != record.fold.to
+        if written and not done and manifest.sealed not in (None, UNCHECKED) and not planted('copy-believed'):
+            raise Refused(f'{disk.name_of(inode)} is another copy of the file that a merge writes')
+        if not (absorbed and done):
             return merged
     found = [one for one in providers(disk, manifest.parent, container) if one != inode]
     if not found:
