@@ -16,10 +16,10 @@ export class TestStore {
     readonly runRoot: string,
   ) {}
 
-  /** A store in a temporary directory, or in `directory` (of another file system). */
-  static async create(directory?: string): Promise<TestStore> {
+  /** A store in a temporary directory, or in `directory` (of another file system), with its run root elsewhere if told. */
+  static async create(directory?: string, runDirectory?: string): Promise<TestStore> {
     const place = directory ?? (await temporaryDirectory());
-    const store = new TestStore(join(place, 'root'), join(place, 'run'));
+    const store = new TestStore(join(place, 'root'), join(runDirectory ?? place, 'run'));
     cleanUp(() => store.#clear());
     return store;
   }

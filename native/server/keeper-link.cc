@@ -15,7 +15,7 @@ union OneDescriptor {
 
 }  // namespace
 
-int KeeperLink::Ask(KeeperRequest request, int fd) const {
+void KeeperLink::Send(KeeperRequest request, int fd) const {
   iovec body = {&request, sizeof request};
   OneDescriptor control = {};
   msghdr message = {};
@@ -31,11 +31,19 @@ int KeeperLink::Ask(KeeperRequest request, int fd) const {
     std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
   }
   Check(sendmsg(socket_.get(), &message, MSG_NOSIGNAL), "sendmsg", "keeper");
+}
+
+int KeeperLink::Ask(KeeperRequest request, int fd) const {
+  Send(request, fd);
   int answer;
   const ssize_t length = Check(recv(socket_.get(), &answer, sizeof answer, 0), "recv", "keeper");
   if (length != sizeof answer) throw SystemFailure{EPIPE, "recv", "keeper"};
   if (answer < 0) throw SystemFailure{-answer, "ask", "keeper"};
   return answer;
+}
+
+void KeeperLink::TellServing() const {
+  Send({KeeperVerb::kServing, -1}, -1);
 }
 
 int KeeperLink::Adopt(Fd fd) const {

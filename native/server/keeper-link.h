@@ -2,8 +2,9 @@
 
 #include "system.h"
 
-/** What a worker asks its keeper for; one packet each, a descriptor beside it where it is `kAdopt`. */
-enum class KeeperVerb : int { kAdopt, kRelease, kUnguard };
+/** What a worker asks its keeper for; one packet each, a descriptor beside it where it is `kAdopt`. `kServing` has no
+ * answer. */
+enum class KeeperVerb : int { kServing, kAdopt, kRelease, kUnguard };
 
 struct KeeperRequest {
   KeeperVerb verb;
@@ -20,6 +21,9 @@ class KeeperLink {
  public:
   explicit KeeperLink(Fd socket) : socket_(std::move(socket)) {}
 
+  /** Tells that all is set up: who dies later has not died of that. */
+  void TellServing() const;
+
   /**
    * Has the keeper hold a descriptor, too. The caller's moves to the number by which both hold it, which is returned;
    * it is to be named in the live state before the call after this, because the keeper lets go of what no slot names
@@ -34,6 +38,7 @@ class KeeperLink {
   void Unguard() const;
 
  private:
+  void Send(KeeperRequest request, int fd) const;
   int Ask(KeeperRequest request, int fd) const;
 
   Fd socket_;

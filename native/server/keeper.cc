@@ -29,9 +29,9 @@ constexpr int kGoFd = 3, kReadyFd = 4;
 /** Descriptors that come later get numbers from here on, where a worker opens nothing else. */
 constexpr int kFirstAdopted = 512;
 constexpr int kNeededDescriptors = kFirstAdopted + 2 * static_cast<int>(kSlots);
-/** So many deaths within this time, and there will be no other worker: an error is better than to wait for ever. */
-constexpr size_t kMaxDeaths = 20;
-constexpr uint64_t kDeathsWithinMs = 1000;
+/** A worker that serves for less has died at once; and after so many in a row an error is better than another. */
+constexpr uint64_t kAtOnceMs = 50;
+constexpr int kMaxDeathsAtOnce = 20;
 /** The exit code of a worker after which no other would fare better. */
 constexpr int kHopeless = 2;
 
@@ -101,7 +101,8 @@ int Keeper::Run() {
     StartWorker(false);
     Tell("ready " + std::to_string(mount_.root.get()) + " " + std::to_string(ProcessStart(getpid()).value_or(0)));
     const int code = Supervise();
-    unlink(options_.control_path.c_str());
+    // What is left of it tells a server that was lost from one whose work was done.
+    if (code == 0) unlink(options_.control_path.c_str());
     return code;
   } catch (const SystemFailure& failure) {
     Log(Describe(failure));
@@ -122,6 +123,7 @@ void Keeper::StartWorker(bool is_restart) {
   Check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "socketpair");
   link_ = Fd(ends[0]);
   Fd other(ends[1]);
+  serving_since_ms_.reset();
   const pid_t keeper = getpid();
   worker_pid_ = Check(fork(), "fork");
   if (worker_pid_ == 0) {
@@ -152,6 +154,7 @@ void Keeper::BecomeWorker(Fd link, bool is_restart) {
              .file_name = options_.name,
              .start_control = [&](Ring& ring, Engine& engine) {
                control = std::make_unique<Control>(ring, engine, keeper, control_.get());
+               keeper.TellServing();
              }});
 }
 
@@ -180,12 +183,11 @@ std::optional<int> Keeper::HandleDeath() {
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return 0;
   const std::string how = WIFSIGNALED(status) ? "was killed by signal " + std::to_string(WTERMSIG(status))
                                               : "ended with " + std::to_string(WEXITSTATUS(status));
-  deaths_ms_.push_back(NowMs());
-  if (deaths_ms_.size() > kMaxDeaths) deaths_ms_.pop_front();
-  const bool are_many = deaths_ms_.size() == kMaxDeaths && deaths_ms_.back() - deaths_ms_.front() < kDeathsWithinMs;
+  const bool is_at_once = !serving_since_ms_ || NowMs() - *serving_since_ms_ < kAtOnceMs;
+  deaths_at_once_ = is_at_once ? deaths_at_once_ + 1 : 0;
   const std::string what = "worker " + std::to_string(worker_pid_) + " " + how;
   const bool is_hopeless = WIFEXITED(status) && WEXITSTATUS(status) == kHopeless;
-  if (is_hopeless || are_many) {
+  if (is_hopeless || deaths_at_once_ == kMaxDeathsAtOnce) {
     Log(what + "; there will be no other");
     Tell("error the storage server's " + what);
     return 1;
@@ -205,7 +207,12 @@ void Keeper::ServeWorker() {
     undecided_ = -1;
   }
   try {
-    AnswerKeeperRequest(link_.get(), Answer(ReceiveKeeperRequest(link_.get())));
+    ReceivedRequest received = ReceiveKeeperRequest(link_.get());
+    if (received.request.verb == KeeperVerb::kServing) {
+      serving_since_ms_ = NowMs();
+    } else {
+      AnswerKeeperRequest(link_.get(), Answer(std::move(received)));
+    }
   } catch (const SystemFailure& failure) {
     // It is dying; its end is what counts.
     if (failure.error != ECONNRESET) Log(Describe(failure));
@@ -215,6 +222,8 @@ void Keeper::ServeWorker() {
 
 int Keeper::Answer(ReceivedRequest received) {
   switch (received.request.verb) {
+    case KeeperVerb::kServing:
+      break;
     case KeeperVerb::kAdopt: {
       const int number = fcntl(received.fd.get(), F_DUPFD_CLOEXEC, kFirstAdopted);
       if (number < 0) return -errno;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <deque>
 #include <memory>
 #include <optional>
 #include <set>
@@ -59,6 +58,7 @@ class Keeper {
   Fd worker_;
   pid_t worker_pid_ = -1;
   Fd link_;
-  /** When the last workers died. */
-  std::deque<uint64_t> deaths_ms_;
+  std::optional<uint64_t> serving_since_ms_;
+  /** How many workers, one after the other, died at once. */
+  int deaths_at_once_ = 0;
 };

@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <array>
 #include <csignal>
@@ -29,17 +30,16 @@ struct WatchOptions {
   std::string keeper;
   std::string init;
   std::string mark;
+  std::string control;
   std::string processes;
   std::string thaw;
 };
 
 WatchOptions ParseWatchOptions(const std::vector<std::string>& arguments) {
   WatchOptions options;
-  const std::pair<const char*, std::string*> known[] = {{"--keeper", &options.keeper},
-                                                        {"--init", &options.init},
-                                                        {"--mark", &options.mark},
-                                                        {"--processes", &options.processes},
-                                                        {"--thaw", &options.thaw}};
+  const std::pair<const char*, std::string*> known[] = {
+      {"--keeper", &options.keeper},   {"--init", &options.init},           {"--mark", &options.mark},
+      {"--control", &options.control}, {"--processes", &options.processes}, {"--thaw", &options.thaw}};
   for (size_t i = 0; i < arguments.size(); i += 2) {
     const auto* option = std::begin(known);
     while (option != std::end(known) && arguments[i] != option->first) ++option;
@@ -120,7 +120,9 @@ int Watch(const std::vector<std::string>& arguments) {
   const Fd keeper = OpenProcess(options.keeper);
   const Fd init = OpenProcess(options.init);
   AwaitEither(keeper, init);
-  if (HasEnded(init, kGraceMs)) return 0;
+  // The container may have died of it, at its first read.
+  const bool is_lost = HasEnded(keeper, 0) && access(options.control.c_str(), F_OK) == 0;
+  if (!is_lost && HasEnded(init, kGraceMs)) return 0;
   WriteFile(options.mark, "storage server lost\n", O_CREAT | O_NOFOLLOW);
   KillContainer(options, init);
   return 0;

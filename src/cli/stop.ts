@@ -5,15 +5,18 @@ import { action, addVerb, forEachName, parseSeconds, printNames } from './verb';
 
 interface StopFlags {
   time?: string;
+  dropHeld?: boolean;
 }
 
 export function register(program: Command, context: Context): void {
   addVerb(program, 'stop <container...>', 'stop containers: their stop signal, then KILL')
     .option('-t, --time <seconds>', 'seconds between the two', '10')
+    .option('--drop-held', 'give up writes that wait for space on the host')
     .action(action(context, runStop, printNames));
 }
 
 function runStop(names: string[], flags: StopFlags, context: Context): Promise<string[]> {
   const timeoutSeconds = parseSeconds(flags.time);
-  return forEachName(names, context, (name) => stopContainer(context.store, name, { timeoutSeconds, signal: context.signal }));
+  const { dropHeld } = flags;
+  return forEachName(names, context, (name) => stopContainer(context.store, name, { timeoutSeconds, signal: context.signal, dropHeld }));
 }

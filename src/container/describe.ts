@@ -6,6 +6,7 @@ import { describeFiles, type FileInfo } from './container-files';
 import { FileLock } from './locks';
 import { ownBytes } from './own-bytes';
 import { identityOf } from './past';
+import { type StorageTrouble, storageTrouble } from './storage-state';
 import type { StoreFiles } from './store-files';
 import { openTarget, type Target } from './target';
 
@@ -18,7 +19,7 @@ export interface ContainerInfo {
   name: string;
   path: string;
   state: ContainerState;
-  /** Why a failed one failed, or what is wrong with a running one (`monitor lost`). */
+  /** Why a failed one failed, or what is wrong with a running one (`monitor lost`, `host full`, `disk failed`). */
   reason?: string;
   /** Whether another command works on it now. */
   busy: boolean;
@@ -69,7 +70,8 @@ export async function describeContainer(
     await using image = await openTarget(target);
     if (run.last && run.last.identity !== identityOf(target, image)) run = { running: false, monitorAlive: false };
     const own = files && target.name !== undefined && !target.byPath ? await ownFiles(files, target.name, options) : undefined;
-    return { ...base, ...stateOf(run, image), ...(await contentOf(image)), ...own, ...endOf(run) };
+    const trouble = run.running ? await storageTrouble(target, run.record) : undefined;
+    return { ...base, ...stateOf(run, image, trouble), ...(await contentOf(image)), ...own, ...endOf(run) };
   } catch (error) {
     if (!(error instanceof LoopboxError)) throw error;
     const reason = error.code === 'ERR_LOOPBOX_NOT_FOUND' ? absence(target, files) : error.message;
@@ -119,17 +121,21 @@ function endOf(run: RunState) {
   };
 }
 
-function stateOf(run: RunState, image?: LayerFile): { state: ContainerState; reason?: string } {
-  if (run.running) return run.monitorAlive ? { state: 'running' } : { state: 'running', reason: 'monitor lost' };
+function stateOf(run: RunState, image: LayerFile, trouble: StorageTrouble | undefined): { state: ContainerState; reason?: string } {
+  if (run.running) {
+    const reason = trouble ?? (run.monitorAlive ? undefined : 'monitor lost');
+    return { state: 'running', ...(reason && { reason }) };
+  }
   if (run.last) {
     const reason = failureOf(run.last);
     return reason === undefined ? { state: 'stopped' } : { state: 'failed', reason };
   }
-  return { state: image?.manifest && !image.manifest.started ? 'created' : 'stopped' };
+  return { state: image.manifest && !image.manifest.started ? 'created' : 'stopped' };
 }
 
 /** Why the last run counts as failed: an end with another code than 0 that no one asked for. */
 function failureOf(last: NonNullable<RunState['last']>): string | undefined {
+  if (last.storageLost) return 'storage server lost';
   if (last.oomKilled) return 'out of memory';
   if (last.requested || last.exitCode === 0) return undefined;
   if (last.exitCode === null) return 'exit code unknown';

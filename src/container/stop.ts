@@ -8,6 +8,7 @@ import { inspectRun, type RunState } from '../runtime/status';
 import { FileLock } from './locks';
 import { isOwnPast } from './past';
 import { type StartOptions, startLocked } from './start';
+import { requireSpaceToStop, storageControl } from './storage-state';
 import type { Store } from './store';
 import { notRunning, resolveRun, resolveTarget, type Target } from './target';
 import { finishRun } from './tidy';
@@ -17,13 +18,19 @@ export interface StopOptions {
   /** Seconds between the stop signal and KILL; 10 unless told. */
   timeoutSeconds?: number | undefined;
   signal?: AbortSignal | undefined;
+  /** Gives up the writes that wait for space on the host: what was not synced is lost, and the file system's journal makes it whole again. */
+  dropHeld?: boolean | undefined;
 }
 
 const pollMs = 15;
+const lookMs = 1000;
 /** What follows a signal so soon is its doing, and SIGKILL ends everything in that time. */
 export const soonMs = 10_000;
 
-/** Stops the container: its stop signal, KILL after the time-out. Stopping a stopped one is done. Returns when its file is free. */
+/**
+ * Stops the container: its stop signal, KILL after the time-out. Stopping a stopped one is done. Returns when its file is free.
+ * Throws ERR_LOOPBOX_NO_SPACE where its writes wait for space on the host.
+ */
 export async function stopContainer(store: Store, argument: string, options: StopOptions): Promise<void> {
   const target = resolveRun(store, argument);
   await using _lock = await lockTarget(store, target, options.signal);
@@ -34,21 +41,26 @@ export async function stopContainer(store: Store, argument: string, options: Sto
 /** As `stopContainer`, for a caller that holds the verb lock; what the run left is still there. */
 export async function stopLocked(target: Target, options: StopOptions): Promise<void> {
   const state = await inspectRun(target.directory);
-  if (state.running && !(await endsOfStopSignal(target.directory, state.record, options))) {
-    await signalIfRunning(state.record, 'SIGKILL');
-    if (!(await hasEnded(target.directory, soonMs))) throw stillThere(target, 'it does not die of SIGKILL');
+  if (state.running) {
+    if (options.dropHeld) await storageControl(target, state.record)?.release();
+    if (!(await endsOfStopSignal(target, state.record, options))) {
+      await signalIfRunning(state.record, 'SIGKILL');
+      if (!(await hasEnded(target, state.record, soonMs))) throw stillThere(target, 'it does not die of SIGKILL');
+    }
   }
   if (state.record && !(await awaitDetached(state.record))) {
     throw stillThere(target, 'its file is still attached; a process outside holds its mount');
   }
 }
 
-async function endsOfStopSignal(directory: RunDirectory, record: RunRecord, options: StopOptions): Promise<boolean> {
+async function endsOfStopSignal(target: Target, record: RunRecord, options: StopOptions): Promise<boolean> {
+  const { directory } = target;
   const timeoutMs = (options.timeoutSeconds ?? 10) * 1000;
   directory.markStopRequested(timeoutMs + soonMs);
   try {
+    await requireSpaceToStop(target, record);
     await signalIfRunning(record, record.stopSignal);
-    return await hasEnded(directory, timeoutMs, options.signal);
+    return await hasEnded(target, record, timeoutMs, options.signal);
   } catch (error) {
     // Who gives up has not stopped it.
     directory.clearStopRequest();
@@ -118,10 +130,17 @@ export async function awaitEnd(directory: RunDirectory, signal?: AbortSignal): P
   return state.last;
 }
 
-async function hasEnded(directory: RunDirectory, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
-  const deadline = Date.now() + timeoutMs;
-  while ((await inspectRun(directory)).running) {
-    if (Date.now() >= deadline) return false;
+async function hasEnded(target: Target, record: RunRecord, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+  const begun = Date.now();
+  let looked = begun;
+  while ((await inspectRun(target.directory)).running) {
+    const now = Date.now();
+    if (now >= begun + timeoutMs) return false;
+    // The host may have become full meanwhile, and nothing then ends that writes.
+    if (now >= looked + lookMs) {
+      await requireSpaceToStop(target, record);
+      looked = now;
+    }
     await sleep(pollMs, undefined, signal && { signal });
   }
   return true;

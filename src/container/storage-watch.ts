@@ -11,6 +11,7 @@ export function watchStorage(directory: RunDirectory): void {
     keeper: record.server,
     init: { pid: record.pid, start: record.pidStart },
     markPath: directory.storageLostPath,
+    controlPath: directory.controlPath,
     processesFile: cgroups.processesFile,
     thaw: cgroups.thawWrite,
     moveToCgroup: (pid) => cgroups.moveToMonitor(pid),

@@ -15,6 +15,8 @@ export interface StorageWatcherOptions {
   init: Watched;
   /** The file that is made where the container has lost its storage, before it is killed. */
   markPath: string;
+  /** The server's control socket, which it takes away where it ends because its work is done. */
+  controlPath: string;
   /** cgroup.procs of the container's cgroup. */
   processesFile: string;
   /** What is written where, to thaw the container's cgroup: what is frozen does not die. */
@@ -32,7 +34,7 @@ export function startStorageWatcher(options: StorageWatcherOptions): void {
     join(packageDirectory, 'build/loopbox-server'),
     [
       ['--watch', '--keeper', `${keeper.pid}:${keeper.start}`, '--init', `${init.pid}:${init.start}`],
-      ['--mark', options.markPath, '--processes', options.processesFile],
+      ['--mark', options.markPath, '--control', options.controlPath, '--processes', options.processesFile],
       thaw ? ['--thaw', `${thaw.path}:${thaw.value}`] : [],
     ].flat(),
     { detached: true, cwd: '/', env: {}, stdio: 'ignore' },

@@ -48,11 +48,19 @@ function container() {
 async function watched() {
   const box = container();
   const keeper = sleeper();
-  const markPath = join(await temporaryDirectory(), 'storage-lost');
+  const directory = await temporaryDirectory();
+  const markPath = join(directory, 'storage-lost');
+  const controlPath = join(directory, 'control');
   let watcher = identityOf(0);
-  startStorageWatcher({ ...box, keeper: identityOf(keeper.pid ?? 0), markPath, moveToCgroup: (pid) => (watcher = identityOf(pid)) });
+  startStorageWatcher({
+    ...box,
+    keeper: identityOf(keeper.pid ?? 0),
+    markPath,
+    controlPath,
+    moveToCgroup: (pid) => (watcher = identityOf(pid)),
+  });
   expect(isAlive(watcher)).toBe(true);
-  return { ...box, keeper, markPath, watcher };
+  return { ...box, keeper, markPath, controlPath, watcher };
 }
 
 it.each(['running', 'frozen'])('kills a %s container whose storage server ends, and leaves a mark', async (state) => {
@@ -77,6 +85,15 @@ it('ends with the container, also where its storage ends right after', async () 
   expect(isAlive(other)).toBe(true);
 });
 
+it('leaves a mark also where the container has died of the loss already', async () => {
+  const { init, keeper, markPath, controlPath, watcher } = await watched();
+  writeFileSync(controlPath, '');
+  keeper.kill('SIGKILL');
+  process.kill(init.pid, 'SIGKILL');
+  expect(await hasEndedWithin(watcher, 2000)).toBe(true);
+  expect(existsSync(markPath)).toBe(true);
+});
+
 it('takes no other process of the same number for one that it watches', async () => {
   const { init, processesFile } = container();
   const keeper = identityOf(sleeper().pid ?? 0);
@@ -86,6 +103,7 @@ it('takes no other process of the same number for one that it watches', async ()
     keeper,
     init: { ...init, start: init.start - 1 },
     markPath,
+    controlPath: `${markPath}-control`,
     processesFile,
     moveToCgroup: (pid) => (watcher = identityOf(pid)),
   });

@@ -73,6 +73,7 @@ export class TestContainer {
       runtime: 'runc',
       logPath: this.logPath,
       mountFd: mount.fd,
+      releaseDisk: () => mount.close(),
       spec: {
         command: options.command ?? ['sleep', '1000'],
         environment: path,
