@@ -5,8 +5,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "control-packet.h"
 #include "log.h"
@@ -73,13 +75,26 @@ void Control::Accept() {
   for (int accepted = 0; accepted < kAcceptedAtOnce; ++accepted) {
     Fd socket(accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!socket) return;
-    if (!IsRoot(socket.get()) || connections_.size() >= kMaxConnections) continue;
+    if (!IsRoot(socket.get()) || !MakeRoom()) continue;
     const int number = next_number_++;
     connections_[number] = std::make_unique<Connection>(Connection{.socket = std::move(socket), .watch = {}});
     Pump(number);
   }
   // There may be more. First the ring's other work, or who connects again and again would keep the disk waiting.
-  ring_.After(std::chrono::microseconds(0), [this] { Accept(); });
+  if (std::exchange(will_accept_, true)) return;
+  ring_.After(std::chrono::microseconds(0), [this] {
+    will_accept_ = false;
+    Accept();
+  });
+}
+
+bool Control::MakeRoom() {
+  if (connections_.size() < kMaxConnections) return true;
+  const auto idle =
+      std::find_if(connections_.begin(), connections_.end(), [](auto& entry) { return entry.second->watch; });
+  if (idle == connections_.end()) return false;
+  Disconnect(idle->first);
+  return true;
 }
 
 void Control::Listen(int number) {

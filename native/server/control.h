@@ -34,6 +34,8 @@ class Control {
   struct Connection;
 
   void Accept();
+  /** For one more connection, at the cost of the oldest that is idle; false where all are at work. */
+  bool MakeRoom();
   void Listen(int number);
   /** Handles what has come, until a request is under way or nothing is left. */
   void Pump(int number);
@@ -55,4 +57,5 @@ class Control {
   int listener_;
   std::map<int, std::unique_ptr<Connection>> connections_;
   int next_number_ = 0;
+  bool will_accept_ = false;
 };
