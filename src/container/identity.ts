@@ -1,5 +1,4 @@
 import { LoopboxError } from '../errors';
-import { writeManifest } from '../image/image-file';
 import { type LayerFile, openLayer } from '../image/layer-file';
 import type { Manifest } from '../image/manifest';
 import { unseal } from '../image/seal';
@@ -24,14 +23,17 @@ export interface Adoption {
  * - its manifest bears another name and no one else has its id: it takes the name that its file has;
  * - it is a linked copy that was never started: its identity is due.
  *
- * A sealed one is unsealed here, before it is mounted; the rest is the caller's. Undefined where nothing is to be done.
+ * The caller has claimed it. A sealed one is unsealed here, before it is mounted; the rest is the caller's. Undefined where nothing is to be done.
  */
 export async function adoptFile(store: Store, target: Target, image: LayerFile, warn: Warn): Promise<Adoption | undefined> {
   const { manifest } = image;
   const name = target.name;
   if (name === undefined || target.byPath) return requireUnsealed(image);
   const sealed = isSealed(image);
-  if (sealed) await unsealDropped(image, `start "${name}"`);
+  if (sealed) {
+    requireOneLink(image, `start "${name}"`);
+    await unsealAsNew(image);
+  }
   if (!manifest) return undefined;
   const twin = sealed || manifest.name === name ? undefined : await findTwin(store, name, image);
   if (!sealed && !twin && manifest.name === name && !manifest.identity) return undefined;
@@ -72,20 +74,26 @@ export function isSealed(file: LayerFile): boolean {
 }
 
 /**
- * Unseals a sealed file that was dropped into the store, before it is written to. Throws ERR_LOOPBOX_IN_USE where that would change
- * a template, or a backup, through another hard link.
+ * Claims and unseals a sealed file that was dropped into the store, before it is written to. Throws ERR_LOOPBOX_IN_USE where that would
+ * change a template, or a backup, through another hard link.
  */
-export async function unsealDropped(image: LayerFile, action: string): Promise<void> {
-  if (image.links > 1) {
-    throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot ${action}: its file is sealed and has other hard links`, {
-      hint: `cp --reflink=auto --sparse=always ${image.path} ${image.path}.copy && mv ${image.path}.copy ${image.path}`,
-      path: image.path,
-    });
-  }
-  await claimImage(image, 'exclusive');
-  if (image.kind === 'image') return unseal(image);
-  const { sealed: _, ...manifest } = image.manifest;
-  await writeManifest(image, manifest);
+export async function unsealDropped(file: LayerFile, action: string): Promise<void> {
+  requireOneLink(file, action);
+  await claimImage(file, 'exclusive');
+  await unsealAsNew(file);
+}
+
+function requireOneLink({ links, path }: LayerFile, action: string): void {
+  if (links <= 1) return;
+  throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot ${action}: its file is sealed and has other hard links`, {
+    hint: `cp --reflink=auto --sparse=always ${path} ${path}.copy && mv ${path}.copy ${path}`,
+    path,
+  });
+}
+
+/** From the moment that it can change it holds a state that nobody stands on; its identity is due, however often it takes to get there. */
+function unsealAsNew(file: LayerFile): Promise<void> {
+  return unseal(file, { container: newUuid(), state: newUuid(), identity: 'pending' });
 }
 
 /** A sealed FILE stays as it is; the kernel would mount it read-only without a word. */

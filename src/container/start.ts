@@ -4,6 +4,7 @@ import { checkFileSystem, replayJournal } from '../image/check-filesystem';
 import { writeManifest } from '../image/image-file';
 import { type LayerFile, openLayer } from '../image/layer-file';
 import { type Config, defaultConfig } from '../image/manifest';
+import { ownBlock0 } from '../image/own-block0';
 import { giveNewIdentity } from '../mount/identity';
 import type { Mount } from '../mount/mount-image';
 import type { Warn } from '../progress';
@@ -63,6 +64,7 @@ export async function startPresent(store: Store, target: Target, present: Claime
   for (const key of top.ignored) options.warn(`"${target.label}" asks for "${key}", which no file can grant: ignored`);
   if (target.byPath) await checkStrangersFile(store, top, options.signal);
   const adoption = await adoptFile(store, target, top, options.warn);
+  if (top.kind === 'delta') await ownBlock0(present.chain);
   options.signal?.throwIfAborted();
 
   if (present.served) undo.add(() => reapRun(target.directory, store.runtime));

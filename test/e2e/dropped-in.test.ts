@@ -129,6 +129,25 @@ describe('a file dropped into containers/', () => {
     await store.done('rm', 'dropped', 'again', 'fine');
   });
 
+  it('starts writable, as a container of its own, where it is the delta of a snapshot', async () => {
+    await store.done('create', 'origin', '--template', 'busybox', '--linked', '--', 'sleep', 'infinity');
+    await store.done('snapshot', 'create', 'origin@one');
+    await store.done('snapshot', 'create', 'origin@two');
+    const [snapshot, dropped] = ['origin@two.delta', 'dropped.delta'].map((name) => join(store.root, 'containers', name)) as [
+      string,
+      string,
+    ];
+    const before = await checksum(snapshot);
+    await shell('cp', '--sparse=always', snapshot, dropped);
+    await store.done('start', 'dropped');
+    await store.done('exec', 'dropped', 'sh', '-c', 'echo mine > /mine && sync');
+    await store.done('stop', '-t', '0', 'dropped');
+    expect((await store.inspect('dropped')).containerId).not.toBe((await store.inspect('origin')).containerId);
+    expect(await checksum(snapshot)).toBe(before);
+    await store.done('rm', 'dropped');
+    await store.done('rm', '--snapshots', 'origin');
+  });
+
   it('is refused where it is a hard link to a template, until it is copied as the hint says', async () => {
     const template = templateOf(store);
     const before = await checksum(template);
