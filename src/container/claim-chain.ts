@@ -1,5 +1,5 @@
 import type { Chain } from '../image/chain';
-import { claimImage, takeAttachmentLock } from './disk';
+import { claimImage, takeSharedLock } from './disk';
 import { openChain } from './open-chain';
 import type { Store } from './store';
 import type { Target } from './target';
@@ -12,7 +12,7 @@ export async function openPresent(store: Store, { path, label }: Pick<Target, 'p
   const chain = await openChain(store, { path, label }, { write: true, signal });
   try {
     await claimImage(chain.top, 'exclusive');
-    for (const layer of chain.layers.slice(0, -1)) await takeAttachmentLock(layer, layer.label, 'shared');
+    for (const layer of chain.layers.slice(0, -1)) await takeSharedLock(layer);
     return chain;
   } catch (error) {
     await chain.close();

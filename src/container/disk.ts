@@ -1,7 +1,9 @@
 import { statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { explain, LoopboxError } from '../errors';
+import { parseFileName } from '../image/file-names';
 import type { ImageFile } from '../image/image-file';
 import type { LayerFile } from '../image/layer-file';
 import { verifySeal } from '../image/seal';
@@ -114,7 +116,8 @@ function hostFull(name: string, cause: unknown): LoopboxError {
  * device that stock tools made may write to it (they know nothing of the lock); ERR_LOOPBOX_CORRUPT where a sealed image was changed.
  */
 export async function claimImage(image: LayerFile, kind: LockKind, fd = image.fd): Promise<void> {
-  await takeAttachmentLock({ fd, path: image.path }, image.label, kind);
+  if (kind === 'shared') await takeSharedLock(image, fd);
+  else await takeAttachmentLock({ fd, path: image.path }, image.label);
   const { dev, ino } = statSync(image.path, { bigint: true });
   if (dev !== image.device || ino !== image.inode) throw inUse(image, 'it was replaced meanwhile', 'try again');
   await verifySeal(image);
@@ -126,6 +129,17 @@ export async function claimImage(image: LayerFile, kind: LockKind, fd = image.fd
 
 function inUse(image: LayerFile, state: string, hint: string): LoopboxError {
   return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot open "${image.label}": ${state}`, { hint, path: image.path });
+}
+
+/**
+ * The attachment lock of who only reads. A snapshot that a running container's server holds exclusively will do without: it was the top when that
+ * began, locks are never converted, and it is sealed for good, as its name says. A sealed present or template may yet be opened for writing.
+ */
+export async function takeSharedLock({ fd: own, path, label, manifest }: LayerFile, fd = own): Promise<void> {
+  const role = parseFileName(basename(path))?.role;
+  const isFrozen = manifest?.sealed !== undefined && (role === 'snapshot' || role === 'nameless');
+  if (isFrozen) tryLock(fd, 'shared');
+  else await takeAttachmentLock({ fd, path }, label, 'shared');
 }
 
 /** The kernel lets go of the file a moment (a clock tick) after the loop device is cleared. */

@@ -77,6 +77,30 @@ describe('export of a container that is a chain, and of its snapshots', () => {
   });
 });
 
+describe('a snapshot that was taken while its container runs', () => {
+  it('is exported, checked, mapped and linked to while that goes on', async () => {
+    const running = await chainedContainer();
+    await running.done('start', 'web');
+    await running.done('exec', 'web', 'sh', '-c', 'echo live > /root/live && sync');
+    await running.done('snapshot', 'create', 'web@live');
+    await running.done('exec', 'web', 'sh', '-c', 'echo later > /root/live && sync');
+
+    const file = join(directory, 'live.img');
+    await running.done('export', 'web@live', file);
+    await shell('e2fsck', '-fp', file);
+    expect(await shell('debugfs', '-R', 'cat /root/live', file)).toBe('live');
+    expect(await running.done('check', 'web@live')).toMatch(/file system: clean$/);
+    expect(((await running.json('map', 'web@live')) as { files: unknown[] }).files).toHaveLength(3);
+    expect(await running.loopbox(['export', 'web', join(directory, 'none.img')])).toMatchObject({ code: 11 });
+
+    await running.done('clone', '--linked', 'web@live', 'linked');
+    await running.done('start', 'linked');
+    expect(await running.done('exec', 'linked', 'cat', '/root/live')).toBe('live');
+    expect(await running.done('exec', 'web', 'cat', '/root/live')).toBe('later');
+    await running.done('stop', '-t', '0', 'linked', 'web');
+  });
+});
+
 describe('export of a linked clone', () => {
   it('needs neither template nor store, also from a FILE', async () => {
     await store.createBusybox('linked', '--linked');
