@@ -1,14 +1,16 @@
 import type { Command } from 'commander';
+import { reclaimLater } from '../container/reclaim-later';
 import { type Restored, restoreSnapshot } from '../container/restore';
 import { type CreatedSnapshot, createSnapshot } from '../container/snapshot-create';
 import { type ContainerHistory, listSnapshots } from '../container/snapshot-list';
 import { mountSnapshot } from '../container/snapshot-mount';
-import { removeOldestSnapshots, removeSnapshot } from '../container/snapshot-remove';
+import { type RemoveSnapshotOptions, removeOldestSnapshots, removeSnapshot } from '../container/snapshot-remove';
 import { renameSnapshot } from '../container/snapshot-rename';
 import { LoopboxError } from '../errors';
 import { formatSize } from '../units';
 import type { Context } from './context';
 import { fileTree } from './file-tree';
+import { selfCommand } from './self-command';
 import { table } from './table';
 import { action, addVerb, forEachName, parseSeconds, printNames } from './verb';
 
@@ -67,9 +69,18 @@ async function runList(names: string[], flags: { tree?: boolean }, context: Cont
 }
 
 async function runRemove(names: string[], flags: RemoveFlags, context: Context): Promise<string[]> {
-  const options = { ...context.work, wait: flags.wait ?? false };
-  if (flags.oldest === undefined) return forEachName(names, context, (name) => removeSnapshot(context.store, name, options));
-  const count = parseCount(flags.oldest);
+  const options = { ...context.work, warn: context.warn, wait: flags.wait ?? false };
+  const removed = await removeAll(names, flags.oldest, options, context);
+  if (!options.wait) {
+    const containers = new Set(names.map((name) => name.replace(/@.*/, '')));
+    for (const name of containers) await reclaimLater(context.store, name, [...selfCommand(context), 'settle', '--reclaim', name]);
+  }
+  return removed;
+}
+
+async function removeAll(names: string[], oldest: string | undefined, options: RemoveSnapshotOptions, context: Context): Promise<string[]> {
+  if (oldest === undefined) return forEachName(names, context, (name) => removeSnapshot(context.store, name, options));
+  const count = parseCount(oldest);
   const removed: string[] = [];
   await forEachName(names, context, async (name) => {
     removed.push(...(await removeOldestSnapshots(context.store, name, count, options)));

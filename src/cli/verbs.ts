@@ -28,6 +28,7 @@ export const verbs = {
   clone: () => import('./clone'),
   files: () => import('./files'),
   flatten: () => import('./flatten'),
+  settle: () => import('./settle'),
   export: () => import('./export'),
   import: () => import('./import'),
   check: () => import('./check'),

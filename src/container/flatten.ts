@@ -2,6 +2,7 @@ import { dirname, join } from 'node:path';
 import { explaining, LoopboxError } from '../errors';
 import { copyView } from '../image/copy-view';
 import { formatFileName } from '../image/file-names';
+import { flatten } from '../image/flatten';
 import { placeManifest } from '../image/image-file';
 import { openLayer } from '../image/layer-file';
 import { NewFile, syncDirectory } from '../image/new-file';
@@ -14,10 +15,9 @@ import type { WorkOptions } from '../progress';
 import { takeAttachmentLock } from './disk';
 import { takeStructureLock, structureWaitMs } from './locks';
 import { openChain } from './open-chain';
-import { unlinkUnneeded } from './reclaim';
+import { mergeContext } from './merge';
 import { requireStopped } from './require-stopped';
 import type { Store } from './store';
-import { StoreFiles } from './store-files';
 import { workOn } from './work';
 
 export interface Flattened {
@@ -34,12 +34,12 @@ export function flattenContainer(store: Store, argument: string, options: WorkOp
   return explaining(`flatten "${argument}"`, async () => {
     await using work = await workOn(store, argument, 'flatten', options.signal);
     await requireStopped(store, work.target, 'flatten');
-    const top = work.files.top(work.name);
-    if (top?.manifest.kind === 'delta') await makeWhole(store, top, work.files.nameOf(top), options);
-    await unlinkUnneeded(store, work.name, await StoreFiles.scan(store));
+    const pending = await flatten(mergeContext(store, work, options, 'flatten'));
     const path = store.containerPath(work.name);
-    await using image = await openLayer(path, { label: work.name });
-    return { name: work.name, path, sizeBytes: image.sizeBytes };
+    await using present = await openLayer(path, { label: work.name });
+    if (present.kind === 'image') return { name: work.name, path, sizeBytes: present.sizeBytes };
+    const waits = pending.map(({ fileName, reason }) => `"${fileName}" waits: ${reason}`).join('; ');
+    throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot flatten "${work.name}": ${waits || 'it is in use'}`, { path });
   });
 }
 

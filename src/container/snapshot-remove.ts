@@ -3,17 +3,20 @@ import { explaining, LoopboxError } from '../errors';
 import { formatFileName, freshNumber } from '../image/file-names';
 import { renameDurably } from '../image/new-file';
 import type { IndexedFile } from '../image/state-index';
-import type { WorkOptions } from '../progress';
+import { reclaim } from '../image/reclaim';
+import type { Warn, WorkOptions } from '../progress';
+import { mergeContext } from './merge';
 import { unlinkUnneeded } from './reclaim';
 import { withReserve } from './reserve';
 import { findSnapshot } from './snapshot-files';
 import { requireSnapshotArgument } from './snapshot-names';
 import type { Store } from './store';
 import { StoreFiles } from './store-files';
-import { workOn } from './work';
+import { type Work, workOn } from './work';
 
 export interface RemoveSnapshotOptions extends WorkOptions {
-  /** Returns when the space is free. */
+  warn: Warn;
+  /** Returns when the space is free, as far as it can be; what it waits for is warned of. */
   wait: boolean;
 }
 
@@ -23,7 +26,7 @@ export function removeSnapshot(store: Store, argument: string, options: RemoveSn
     const { container, snapshot } = requireSnapshotArgument(argument);
     await using work = await workOn(store, container, 'remove snapshots of', options.signal);
     await withReserve(store, () => hide(store, container, findSnapshot(work.files, container, snapshot)));
-    await withReserve(store, async () => unlinkUnneeded(store, container, await StoreFiles.scan(store)));
+    await giveBack(store, work, options);
   });
 }
 
@@ -38,9 +41,18 @@ export function removeOldestSnapshots(store: Store, container: string, count: nu
     await using work = await workOn(store, container, 'remove snapshots of', options.signal);
     const oldest = work.files.snapshots(container).slice(0, count);
     for (const file of oldest) await withReserve(store, () => hide(store, container, file));
-    await withReserve(store, async () => unlinkUnneeded(store, container, await StoreFiles.scan(store)));
+    await giveBack(store, work, options);
     return oldest.map((file) => work.files.nameOf(file));
   });
+}
+
+/** What nobody stands on goes at once; the rest has to be merged. */
+async function giveBack(store: Store, work: Work, options: RemoveSnapshotOptions): Promise<void> {
+  await withReserve(store, async () => unlinkUnneeded(store, work.name, await StoreFiles.scan(store)));
+  if (!options.wait) return;
+  for (const { fileName, reason } of await withReserve(store, () => reclaim(mergeContext(store, work, options)))) {
+    options.warn(`the space of "${fileName}" is not free yet: ${reason}`);
+  }
 }
 
 /** Takes a snapshot's name away, durably. What others stand on stays, without one. */

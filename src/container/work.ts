@@ -1,8 +1,10 @@
 import { existsSync, lstatSync, mkdirSync, renameSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LoopboxError } from '../errors';
 import { parseFileName } from '../image/file-names';
 import { recover } from '../image/recover';
+import { StackControl } from '../loop/stack-control';
 import { inspectRun } from '../runtime/status';
 import { FileLock, takeVerbLock } from './locks';
 import { checkContainerName } from './names';
@@ -32,7 +34,7 @@ async function recoverContainer(store: Store, target: Target, name: string): Pro
   const [only, ...others] = store.fileNamesOf(name);
   // A present that is alone has nothing to be recovered from.
   if (others.length === 0 && (only === undefined || parseFileName(only)?.role === 'top')) return;
-  const live = (await inspectRun(target.directory)).running ? servedFile(store, name) : undefined;
+  const live = await servedFile(store, target, name);
   await recover(store.containersDirectory, name, { live, renameRest: async (from, to) => moveRunAlong(store, from, to) });
 }
 
@@ -42,10 +44,24 @@ export async function tidyNames(store: Store, name: string): Promise<void> {
   if (lock) await recoverContainer(store, namedTarget(store, name), name);
 }
 
-/** The file that a running container writes to: the one that bears its name. */
-function servedFile(store: Store, name: string): { device: bigint; inode: bigint } | undefined {
+/** The file that a running container writes to: as its storage server says, else the one that bears its name. */
+async function servedFile(store: Store, { directory }: Target, name: string): Promise<{ device: bigint; inode: bigint } | undefined> {
+  const { running, record } = await inspectRun(directory);
+  if (!running) return undefined;
+  const served = record.server && (await topOfServer(directory.controlPath, name));
+  if (served) return served;
   const status = lstatSync(store.containerPath(name), { bigint: true, throwIfNoEntry: false });
   return status && { device: status.dev, inode: status.ino };
+}
+
+/** Undefined where the server has died: then nobody writes any more. */
+async function topOfServer(path: string, name: string): Promise<{ device: bigint; inode: bigint } | undefined> {
+  try {
+    return (await new StackControl(path, name).status()).layers.at(-1);
+  } catch (error) {
+    if (error instanceof LoopboxError && error.code === 'ERR_LOOPBOX_WRONG_STATE') return undefined;
+    throw error;
+  }
 }
 
 /** The record of the last run and the log go with a container that is renamed; they are no part of it. Idempotent. */
@@ -60,24 +76,34 @@ function moveAlong(from: string, to: string): void {
   renameSync(from, to);
 }
 
+/** Long enough for who waits for the lock, and looks at it each 20 ms. */
+const pauseMs = 30;
+
 /** A container of the store that a command works on, and the files of the store as they are now that it does. */
 export interface Work extends AsyncDisposable {
   name: string;
   target: Target;
   files: StoreFiles;
+  /** Lets other commands have the container for a moment; names and files may be others afterwards. */
+  pause(): Promise<void>;
 }
 
 /** Takes the verb lock of a container of the store, as `lockTarget`. `verb` is for the error of a FILE (USAGE); NOT_FOUND where there is none of that name. */
 export async function workOn(store: Store, argument: string, verb: string, signal?: AbortSignal): Promise<Work> {
   const target = argument.includes('/') ? resolveTarget(store, argument) : targetOfName(store, argument);
   const name = requireName(target, verb);
-  const lock = await lockTarget(store, target, signal);
+  let lock = await lockTarget(store, target, signal);
+  const pause = async () => {
+    await lock.close();
+    await sleep(pauseMs);
+    lock = await lockTarget(store, target, signal);
+  };
   try {
     if (!existsSync(target.path)) resolveTarget(store, name);
     let files = await StoreFiles.scan(store, signal);
     // What an earlier command could not take away, because it was mounted, say.
     if (await unlinkUnneeded(store, name, files)) files = await StoreFiles.scan(store, signal);
-    return { name, target, files, [Symbol.asyncDispose]: () => lock.close() };
+    return { name, target, files, pause, [Symbol.asyncDispose]: () => lock.close() };
   } catch (error) {
     await lock.close();
     throw error;

@@ -63,11 +63,11 @@ describe.each(places)('snapshots of a stopped container, on %s, attached %s', (_
     await store.done('snapshot', 'rename', 'web@two', 'second');
     expect(await contentOfState(store, 'web@second')).toBe(states['web@two']);
     expect(await store.loopbox(['snapshot', 'rm', 'web@two'])).toMatchObject({ code: 10 });
-    const removed = (await store.done('snapshot', 'rm', '--oldest', '2', 'web')).split('\n');
+    const removed = (await store.done('snapshot', 'rm', '--wait', '--oldest', '2', 'web')).split('\n');
     expect(removed).toEqual(['web@one', 'web@second']);
     expect(await contentOfState(store, restored.kept)).toBe(states['web@two']);
 
-    await store.done('snapshot', 'rm', ...(await store.done('snapshot', 'ls', '-q', 'web')).split('\n'));
+    await store.done('snapshot', 'rm', '--wait', ...(await store.done('snapshot', 'ls', '-q', 'web')).split('\n'));
     expect(await store.done('snapshot', 'ls', '-q')).toBe('');
     await store.done('flatten', 'web');
     expect(containerFiles(store)).toEqual(['web.img']);
@@ -88,7 +88,7 @@ describe.each(places)('snapshots of a stopped container, on %s, attached %s', (_
       expect((await execute('touch', [join(directory, 'root/file')])).stderr).toContain('Read-only');
       expect(devices()).toHaveLength(1);
       // Its name goes at once, its file when nobody looks into it any more.
-      await store.done('snapshot', 'rm', 'web@one');
+      await store.done('snapshot', 'rm', '--wait', 'web@one');
       expect(await shell('cat', join(directory, 'root/file'))).toBe('one');
     } finally {
       await shell('umount', directory);
