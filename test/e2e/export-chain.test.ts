@@ -73,7 +73,9 @@ describe('export of a container that is a chain, and of its snapshots', () => {
       `${command} export web@mon - | { head -c 65536; sleep 0.3; ${command} snapshot rm web@tue web@mon >/dev/null 2>&1; cat; } > "${file}"`,
     );
     expect(await contentOfView(file)).toBe(wanted);
-    expect(await contentOfState(store, 'web')).toContain('/root/day');
+    // What was removed may still be merged.
+    await store.done('export', '--force', 'web', file);
+    expect(await contentOfView(file)).toContain('/root/day');
   });
 });
 
