@@ -3,7 +3,7 @@ import { createDelta } from './delta-file';
 import { newGeometry } from './delta-geometry';
 import { formatFileName } from './file-names';
 import { beginFold } from './fold';
-import { isNameless, isOwn, type MergeContext, scanAll } from './merge-context';
+import { type BatchOutcome, isNameless, isOwn, type MergeContext, scanAll } from './merge-context';
 import { attempt, keyOf, type PendingFile, reclaimSteps } from './reclaim';
 import { type IndexedFile, isSameFile, type StateIndex } from './state-index';
 import { unlinkNeedless } from './unlink-file';
@@ -26,13 +26,19 @@ export async function* settleSteps(context: MergeContext, pending: Map<string, P
     const all = await scanAll(context);
     const edge = nextEdge(context, all);
     if (!edge || pending.has(keyOf(edge.image))) return;
-    const keep = yield* keepOf(context, all, edge);
-    const outcome = yield* attempt(beginFold(context, { ...edge, keep }));
+    const outcome = yield* attempt(foldEdge(context, all, edge));
     if (outcome === 'done' || 'next' in outcome) continue;
     pending.set(keyOf(edge.image), { fileName: edge.image.fileName, reason: outcome.waits });
-    if (keep?.parsed?.role === 'half-made') await unlinkNeedless(keep, { why: 'provided', by: edge.image });
     return;
   }
+}
+
+async function* foldEdge(context: MergeContext, all: StateIndex, edge: Edge): AsyncGenerator<string, BatchOutcome> {
+  const keep = yield* keepOf(context, all, edge);
+  const outcome = yield* beginFold(context, { ...edge, keep });
+  if (outcome !== 'done' && 'waits' in outcome && keep?.parsed?.role === 'half-made')
+    await unlinkNeedless(keep, { why: 'provided', by: edge.image });
+  return outcome;
 }
 
 interface Edge {
@@ -55,7 +61,7 @@ function nextEdge(context: MergeContext, all: StateIndex): Edge | undefined {
 async function* keepOf(context: MergeContext, all: StateIndex, { image, source }: Edge): AsyncGenerator<string, IndexedFile | undefined> {
   const others = all.children(image.manifest.state).filter((other) => !isSameFile(other, source));
   const [only] = others;
-  if (isNameless(image) && others.length < 2) return only;
+  if (isNameless(image) && others.length < 2) return only && isOwn(context, only) ? only : undefined;
   const { manifest, parsed } = image;
   if (parsed?.role !== 'snapshot' && parsed?.role !== 'nameless') throw new Error(`"${image.fileName}" can't be merged into`);
   const of = parsed.role === 'snapshot' ? parsed.snapshot : `~${parsed.number}`;

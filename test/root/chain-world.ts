@@ -34,8 +34,8 @@ export class ChainWorld {
     readonly context: MergeContext,
   ) {}
 
-  static async make(options: Partial<MergeContext> = {}): Promise<ChainWorld> {
-    const layers = await Layers.make();
+  static async make(options: Partial<MergeContext> = {}, directory?: string): Promise<ChainWorld> {
+    const layers = await Layers.make(directory);
     return new ChainWorld(layers, mergeContext(layers.directory, options));
   }
 

@@ -35,8 +35,8 @@ export interface LayerOptions {
 export class Layers {
   private constructor(readonly directory: string) {}
 
-  static async make(): Promise<Layers> {
-    return new Layers(await temporaryDirectory());
+  static async make(directory?: string): Promise<Layers> {
+    return new Layers(directory ?? (await temporaryDirectory()));
   }
 
   path(fileName: string): string {
