@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readHierarchies } from '../src/runtime/cgroup-hierarchies';
 import { isSystemError } from '../src/errors';
+import { readHierarchies } from '../src/runtime/cgroup-hierarchies';
 
 /** What the kernel holds a process to: the limits of its cgroups, whichever version they are. What is missing is not limited. */
 export function kernelLimits(pid: number): { memoryBytes?: number; swapBytes?: number; cpus?: number; pids?: number } {

@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
 import { reclaimLater } from '../container/reclaim-later';
 import { type Restored, restoreSnapshot } from '../container/restore';
-import { type CreatedSnapshot, createSnapshot } from '../container/snapshot-create';
+import { createSnapshot } from '../container/snapshot-create';
 import { type ContainerHistory, listSnapshots } from '../container/snapshot-list';
 import { mountSnapshot } from '../container/snapshot-mount';
+import type { CreatedSnapshot } from '../container/snapshot-options';
 import { type RemoveSnapshotOptions, removeOldestSnapshots, removeSnapshot } from '../container/snapshot-remove';
 import { renameSnapshot } from '../container/snapshot-rename';
 import { LoopboxError } from '../errors';

@@ -1,6 +1,6 @@
 import { LoopboxError } from '../errors';
-import { checkFileSystem, replayJournal } from '../image/check-filesystem';
 import type { Chain } from '../image/chain';
+import { checkFileSystem, replayJournal } from '../image/check-filesystem';
 import { copyView } from '../image/copy-view';
 import { freeUuid } from '../image/free-uuid';
 import { growFileSystem } from '../image/grow-filesystem';

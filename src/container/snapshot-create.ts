@@ -1,36 +1,17 @@
 import { explaining } from '../errors';
 import type { SnapshotRecord } from '../image/manifest';
-import type { Warn, WorkOptions } from '../progress';
 import { inspectRun } from '../runtime/status';
 import { attachOf } from './attach-choice';
 import { openPresent } from './claim-chain';
 import { replaceStoppedTop } from './replace-top';
+import { requireStopped } from './require-stopped';
 import { copyAsSnapshot, type OwnImage } from './snapshot-direct';
 import { requireFreeSnapshotName, requireManifest, snapshotNames, snapshotPath } from './snapshot-files';
 import { fileHasNoSnapshots, parseSnapshotArgument, timedSnapshotName } from './snapshot-names';
+import type { CreatedSnapshot, SnapshotOptions, TakenSnapshot } from './snapshot-options';
 import { snapshotRunning } from './snapshot-running';
-import { requireStopped } from './require-stopped';
 import type { Store } from './store';
 import { type Work, workOn } from './work';
-
-export interface SnapshotOptions extends WorkOptions {
-  warn: Warn;
-  /** Shell commands that run inside, of a container that runs; the config's own unless told. */
-  pre?: string | undefined;
-  post?: string | undefined;
-  description?: string | undefined;
-}
-
-/** A snapshot that was taken. */
-export interface CreatedSnapshot extends Omit<SnapshotRecord, 'name'> {
-  /** NAME@SNAP */
-  name: string;
-  container: string;
-  snapshot: string;
-  path: string;
-  /** A new top on the file so far, or a whole image: one that shares blocks, or a copy. */
-  how: 'delta' | 'reflink' | 'copy';
-}
 
 /**
  * Takes a snapshot of a container, running or stopped; named `auto-TIME` where the argument names none. Throws ERR_LOOPBOX_EXISTS for a name
@@ -54,13 +35,6 @@ async function create(store: Store, argument: string, options: SnapshotOptions):
     ? await snapshotRunning(store, work, state.record, about, options)
     : await snapshotStopped(store, work, { ...about, consistency: 'stopped' }, options);
   return { ...record, name: `${container}@${name}`, container, snapshot: name, path, how };
-}
-
-/** What a snapshot was made into. */
-export interface TakenSnapshot {
-  record: SnapshotRecord;
-  how: CreatedSnapshot['how'];
-  path: string;
 }
 
 async function snapshotStopped(store: Store, work: Work, record: SnapshotRecord, options: SnapshotOptions): Promise<TakenSnapshot> {

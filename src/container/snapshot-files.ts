@@ -6,6 +6,7 @@ import type { Manifest } from '../image/manifest';
 import type { IndexedFile } from '../image/state-index';
 import type { Store } from './store';
 import type { StoreFiles } from './store-files';
+import type { Target } from './target';
 
 /** Throws ERR_LOOPBOX_NOT_SUPPORTED for a foreign image: there is no place for what a snapshot has to say. */
 export function requireManifest({ manifest, label, path }: LayerFile): Manifest {
@@ -46,4 +47,9 @@ export function requireFreeSnapshotName(files: StoreFiles, name: string, snapsho
   throw new LoopboxError('ERR_LOOPBOX_EXISTS', `Cannot use the name "${name}@${snapshot}": a snapshot of this name exists`, {
     hint: `choose another name, or: loopbox snapshot rm ${name}@${snapshot}`,
   });
+}
+
+/** The error where the file that bears a container's name is not the one that it writes to. */
+export function runsElsewhere({ label, path }: Target): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot take a snapshot of "${label}": it runs from another file than "${path}"`, { path });
 }

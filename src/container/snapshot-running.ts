@@ -6,16 +6,13 @@ import { Freezer, type Thaw } from '../runtime/freeze';
 import type { RunRecord } from '../runtime/run-directory';
 import { withHooks } from './hooks';
 import { canReflink } from './reflink';
-import type { SnapshotOptions, TakenSnapshot } from './snapshot-create';
 import { cloneAsSnapshot, type OwnImage } from './snapshot-direct';
-import { requireManifest, snapshotPath } from './snapshot-files';
+import { requireManifest, runsElsewhere, snapshotPath } from './snapshot-files';
+import type { SnapshotAbout, SnapshotOptions, TakenSnapshot } from './snapshot-options';
 import { snapshotServed } from './snapshot-served';
 import type { Store } from './store';
 import type { Target } from './target';
 import type { Work } from './work';
-
-/** What a snapshot is to say, but for how it was taken. */
-export type SnapshotAbout = Pick<SnapshotRecord, 'name' | 'created' | 'description'>;
 
 /** Takes a snapshot of a container that runs, while its file system is frozen: a new top, or a clone of its file where no server attaches it. */
 export async function snapshotRunning(
@@ -56,11 +53,6 @@ async function whileFrozen(target: Target, run: RunRecord, body: () => Promise<v
   await body();
   const { frozenMs, held } = await freezer.thaw();
   return { frozenMs: Math.round(frozenMs * 10) / 10, held };
-}
-
-/** The error where the file that bears a container's name is not the one that it writes to. */
-export function runsElsewhere({ label, path }: Target): LoopboxError {
-  return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot take a snapshot of "${label}": it runs from another file than "${path}"`, { path });
 }
 
 function needsStack(name: string): LoopboxError {

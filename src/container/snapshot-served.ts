@@ -1,7 +1,7 @@
 import { constants, open } from 'node:fs';
 import { promisify } from 'node:util';
 import { Descriptor } from '../descriptor';
-import { namesOfCommit, type NewTop, prepareTop, sealKept, type TopCommit } from '../image/commit-top';
+import { type NewTop, namesOfCommit, prepareTop, sealKept, type TopCommit } from '../image/commit-top';
 import { blockSize } from '../image/delta-geometry';
 import { readAt } from '../image/file-io';
 import { writeManifest } from '../image/image-file';
@@ -12,9 +12,8 @@ import { newUuid } from '../uuid';
 import { takeAttachmentLock } from './disk';
 import { takeStructureLock } from './locks';
 import { topManifest } from './replace-top';
-import { requireManifest, snapshotPath } from './snapshot-files';
-import type { TakenSnapshot } from './snapshot-create';
-import { runsElsewhere } from './snapshot-running';
+import { requireManifest, runsElsewhere, snapshotPath } from './snapshot-files';
+import type { TakenSnapshot } from './snapshot-options';
 import type { Store } from './store';
 import type { Work } from './work';
 

@@ -1,7 +1,7 @@
+import { isSystemError, LoopboxError } from '../errors';
 import { tryLock } from '../flock';
 import { absorbBatch } from './absorb';
 import { blockSize } from './delta-geometry';
-import { isSystemError, LoopboxError } from '../errors';
 import { beginFold } from './fold';
 import { foldBatch } from './fold-batch';
 import { type BatchOutcome, isNameless, isOwn, type MergeContext, openOwn, scanAll } from './merge-context';

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { once } from 'node:events';
+import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { LoopboxError } from '../errors';
 import { programEnvironment } from '../process';

@@ -1,4 +1,4 @@
-import { readSeccomp, type OciSeccomp } from './seccomp';
+import { type OciSeccomp, readSeccomp } from './seccomp';
 
 /** Limits of a container; what is missing is unlimited. */
 export interface Limits {

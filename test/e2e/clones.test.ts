@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { changeDisk, contentOfState, manifestOf } from '../chain-view';
+import { chainedContainer } from '../chained-container';
 import { shell, type TestStore, temporaryDirectory } from '../fixtures';
 import { checksum, uuidOf } from '../image-view';
-import { chainedContainer } from '../chained-container';
 import { storeWithSleeper } from '../sleeper';
 import { containerFiles } from '../truth';
 import { inside } from '../web-container';
@@ -45,7 +45,10 @@ describe('clone', () => {
     const file = `${await temporaryDirectory()}/web.img`;
     await store.done('export', 'web', file);
     await store.done('clone', file, 'copy');
-    expect(await store.loopbox(['clone', '--linked', file, 'linked'])).toMatchObject({ code: 2, stderr: expect.stringContaining('import') });
+    expect(await store.loopbox(['clone', '--linked', file, 'linked'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('import'),
+    });
     await store.done('rm', 'copy');
   });
 
@@ -67,7 +70,9 @@ describe('linked', () => {
     expect(await store.done('clone', '--linked', 'web', 'linked')).toBe('linked: 128 MiB, linked to web');
     expect(containerFiles(store)).toEqual(['linked.delta', 'made.delta', 'web.img']);
     for (const name of ['made', 'linked']) {
-      expect(Number(await shell('du', '-k', `${store.root}/containers/${name}.delta`).then((line) => line.split('\t')[0]))).toBeLessThan(300);
+      expect(Number(await shell('du', '-k', `${store.root}/containers/${name}.delta`).then((line) => line.split('\t')[0]))).toBeLessThan(
+        300,
+      );
     }
     expect(await contentOfState(store, 'linked')).toBe(await contentOfState(store, 'web'));
     const [before, template] = [await checksum(store.imageOf('web')), `${store.root}/templates/busybox.img`];

@@ -92,7 +92,11 @@ describe('template rm', () => {
     await store.done('create', 'linked', '--linked', '--template', 'busybox', ...sleep);
     const template = join(store.root, 'templates/busybox.img');
     await rename(template, join(store.root, 'elsewhere.img'));
-    for (const args of [['start', 'linked'], ['files', 'linked'], ['clone', 'linked', 'copy']]) {
+    for (const args of [
+      ['start', 'linked'],
+      ['files', 'linked'],
+      ['clone', 'linked', 'copy'],
+    ]) {
       expect(await store.loopbox(args), args[0]).toMatchObject({ code: 13, stderr: expect.stringContaining('needs "busybox.img"') });
     }
     expect(await store.done('snapshot', 'ls', '--tree', 'linked')).toContain('needs "busybox.img", which is missing');

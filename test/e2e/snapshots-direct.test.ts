@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { CreatedSnapshot } from '../../src/container/snapshot-create';
+import type { CreatedSnapshot } from '../../src/container/snapshot-options';
 import { contentOfState } from '../chain-view';
 import { shell, TestStore, xfsDirectory } from '../fixtures';
 import { hostExtents } from '../image-view';
