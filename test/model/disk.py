@@ -25,6 +25,7 @@ class Fold(NamedTuple):
     """The record in a file that is merged with the one of state `to`: an image that is folded into, or a delta that is absorbed."""
 
     to: str
+    was: str | None  # its own state before
     keep: str | None = None  # the state of a delta that is turned round, to stand on `to`
     cursor: int = 0
 

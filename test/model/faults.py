@@ -42,6 +42,7 @@ FAULTS: dict[str, tuple[str, Scenario]] = {
     'unmarked-parent': ('an absorbed parent is punched while its state can still be asked for', seen('removals', 'write snapshot write snapshot snapshot write', 'rm-middle')),
     'no-marks': ('a file that a merge writes keeps its evidence', seen('removals', 'write snapshot write snapshot snapshot write', 'rm-middle')),
     'copy-believed': ('a copy of the file that a merge writes is taken for it', seen('removals', 'write snapshot write snapshot snapshot write', 'rm-middle')),
+    'copy-elsewhere': ('a copy of a fold’s source that stands elsewhere is taken for it', seen('removals', 'write snapshot write snapshot snapshot write rm-middle', 'rm-oldest')),
     'mark-unleased': ('evidence is taken away while somebody reads the file', seen('removals', 'write snapshot write snapshot snapshot write', 'rm-middle')),
     'fold-early': ('fold goes on before what it copied out is durable', cuts('core', 'write snapshot write snapshot', 'settle')),
     'no-cursor': ('fold punches its source without a durable cursor', cuts('removals', 'write snapshot write snapshot write', 'rm-all')),

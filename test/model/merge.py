@@ -100,7 +100,7 @@ def absorb(world: World, parent: int, child: int) -> Work:
         return False
     if disk.manifest(parent).fold or (yield from hide(world, parent)):
         if not disk.manifest(parent).fold and not planted('unmarked-parent'):
-            disk.note(parent, state=None, fold=Fold(disk.manifest(child).state))
+            disk.note(parent, state=None, fold=Fold(disk.manifest(child).state, disk.manifest(parent).state))
             yield 'step'
             disk.sync(parent)
             yield 'step'
@@ -159,7 +159,7 @@ def fold(world: World, image: int, source: int, keep: int | None = None) -> Work
         yield 'step'
     manifest = disk.manifest(image)
     size = max(manifest.size, disk.manifest(source).size)
-    record = Fold(disk.manifest(source).state, disk.manifest(keep).state if keep else None)
+    record = Fold(disk.manifest(source).state, manifest.state, disk.manifest(keep).state if keep else None)
     disk.note(image, state=None, sealed=None, size=size, fold=record)
     yield 'step'
     disk.sync(image)

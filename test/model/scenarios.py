@@ -85,6 +85,7 @@ SHORT = [
     Scenario('copies', '', 3),
     with_strangers('removals', 'write snapshot write snapshot'),
     with_strangers('removals', 'write snapshot write snapshot snapshot write'),
+    with_strangers('removals', 'write snapshot write snapshot snapshot write rm-middle'),
     with_strangers('core', 'write snapshot settle'),
     with_strangers('clones', 'write snapshot clone-snapshot'),
     with_strangers('clones', 'clone-template write-clone snapshot-clone'),

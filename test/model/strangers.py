@@ -197,7 +197,9 @@ def steps_of(world: World, operation: Operation, number: int) -> Iterator[str]:
     for phase in operation(world, number):
         if phase is None:
             return
+        world.outcomes = [world.as_recorded()] + ([phase.after] if phase.after is not None else [])
         yield from phase.steps
+        world.outcomes = []
         if phase.after is not None:
             world.adopt(phase.after)
 

@@ -46,7 +46,14 @@ def put_back(world: World, earlier: World, operation: Operation, number: int) ->
                     third.disk.files[copy] = third.disk.durable_files[copy] = backup.files[inode]
                     third.disk.names[name] = third.disk.durable_names[name] = copy
                     presents = [plain(view(backup, inode))] if '@' not in name else []
+                    presents += coming(other, stem(name))
                     expect_exact_or_refused(third, name, presents, ['recover', 'reclaim', 'start', 'reclaim', 'settle'])
+
+
+def coming(world: World, container: str) -> list[tuple[int, ...]]:
+    """The presents that the operation under way is to bring."""
+    presents = [outcome[container].present for outcome in world.outcomes if container in outcome]
+    return [tuple(min(values) for values in present) for present in presents if present]
 
 
 def expect_exact_or_refused(world: World, name: str, presents: list[tuple[int, ...]], verbs: list[str]) -> None:

@@ -87,19 +87,26 @@ def below(disk: Disk, inode: int, container: str) -> int:
     manifest = disk.manifest(inode)
     merged = merge_of(disk, container, manifest.state)
     if merged is not None:
-        record = disk.manifest(merged)
-        absorbed = record.kind == 'delta'
-        done = manifest.parent == (record.parent if absorbed else record.fold.to)  # the last step but the one that ends the merge
-        written = absorbed or manifest.state != record.fold.to
-        if written and not done and manifest.sealed not in (None, UNCHECKED) and not planted('copy-believed'):
-            raise Refused(f'{disk.name_of(inode)} is another copy of the file that a merge writes')
-        if not (absorbed and done):
+        if not is_merged_with(disk, inode, merged) and not planted('copy-believed'):
+            raise Refused(f'{disk.name_of(inode)} is another copy of a file that is being merged')
+        if disk.manifest(merged).kind == 'image' or manifest.parent == disk.manifest(merged).fold.was:
             return merged
     found = [one for one in providers(disk, manifest.parent, container) if one != inode]
     if not found:
         raise Refused(f'what {disk.name_of(inode)} stands on is missing')
     verify(disk, found[0])
     return found[0]
+
+
+def is_merged_with(disk: Disk, inode: int, merged: int) -> bool:
+    """Whether a delta is the very file that a record means: it stands where it stood then, and has no evidence if the merge writes it."""
+    manifest, record = disk.manifest(inode), disk.manifest(merged)
+    unchecked = manifest.sealed in (None, UNCHECKED)
+    if record.kind == 'delta':
+        return manifest.parent != record.fold.was or unchecked
+    if manifest.state == record.fold.to:
+        return manifest.parent == record.fold.was or planted('copy-elsewhere')
+    return manifest.parent == record.fold.to or (manifest.parent in (None, record.fold.was) and unchecked)
 
 
 def layers(disk: Disk, inode: int) -> list[int]:
