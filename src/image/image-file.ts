@@ -95,9 +95,15 @@ export async function judgeImage(file: RegularFile, { rescue = false } = {}): Pr
   const head = await readAt(fd, 0, superblockOffset + superblockLength);
   const superblock = parseSuperblock(head.subarray(superblockOffset));
   if (!superblock) throw await notExt4(fd, label);
+  const place = { fd, fileSizeBytes, fileSystemSizeBytes: superblock.sizeBytes, label };
+  if (!superblock.checksumValid) {
+    // A cut may have torn block 0 of an image that is being folded into: the source has it still.
+    const folding = await findManifest(place).catch(forgiveCorrupt);
+    if (folding?.manifest.fold) return new OpenImage(file, folding.manifest.sizeBytes, superblock, folding);
+  }
   judgeSuperblock(superblock, fileSizeBytes, label);
 
-  const search = findManifest({ fd, fileSizeBytes, fileSystemSizeBytes: superblock.sizeBytes, label });
+  const search = findManifest(place);
   const found = await (rescue ? search.catch(forgiveCorrupt) : search);
   const problem = manifestProblem(found, superblock, head);
   if (problem && !rescue) throw corrupt(label, problem, `loopbox import --rescue ${file.path}`);

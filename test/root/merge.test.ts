@@ -5,12 +5,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { flatten } from '../../src/image/flatten';
-import { reclaim } from '../../src/image/reclaim';
+import { reclaim, reclaimSteps } from '../../src/image/reclaim';
 import { recover } from '../../src/image/recover';
 import { settle } from '../../src/image/settle';
-import { MiB } from '../../src/units';
+import { KiB, MiB } from '../../src/units';
 import { execute, plainEnvironment, seededRandom, shell, smallFileSystem, soakCount, temporaryDirectory } from '../fixtures';
-import { ChainWorld, expectPlain, randomBlocks, randomWorld } from './chain-world';
+import { ChainWorld, cutAfter, expectPlain, randomBlocks, randomWorld } from './chain-world';
+import { overwrite } from '../image-workshop';
 import { type Disk, emptyDisk, Layers, withBlocks } from './layers';
 
 function blocksOf(...indexes: number[]): Map<number, number> {
@@ -131,6 +132,19 @@ describe('a merge', () => {
       message: expect.stringContaining('web@~2.delta'),
     });
     expect(world.names()).toEqual(['web.delta', 'web@~1.img', 'web@~2.delta']);
+  });
+
+  it('goes on where a cut has torn the image in the middle of its superblock', async () => {
+    const world = await ChainWorld.make();
+    const root = await world.image('web@~1.img', someDisk());
+    await world.delta('web.delta', root, blocksOf(0, 5, 6));
+    const { step } = await cutAfter(reclaimSteps(world.context, new Map()), 5);
+    expect(step).toBe('the image is hidden');
+    await overwrite(world.layers.path('web@~2.fold'), KiB + 512, Buffer.from('torn'));
+    await world.expectAll({ independent: true });
+    expect(await recover(world.layers.directory, 'web')).toEqual([]);
+    expect(await reclaim(world.context)).toEqual([]);
+    await world.expectAll({ independent: true });
   });
 
   it('stops at an abort, and goes on later', async () => {
