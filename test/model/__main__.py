@@ -16,7 +16,7 @@ from scenarios import LONG, SHORT, finds, run
 
 def main() -> int:
     parser = argparse.ArgumentParser(description='The model of docs/protocol.md')
-    parser.add_argument('--soak', action='store_true', help='longer sequences (half an hour)')
+    parser.add_argument('--soak', action='store_true', help='longer sequences (ten minutes)')
     parser.add_argument('--fault', action='append', choices=FAULTS, help='plant this one only')
     options = parser.parse_args()
 
@@ -40,7 +40,7 @@ def main() -> int:
         if not found or options.fault:
             print(f'{"caught" if found else "MISSED"}  {fault}: {rule}\n        {found or scenario}')
     planted = len(options.fault or FAULTS)
-    print(f'protocol: {summary}: all holds; {planted - len(missed)} of {planted} faults caught')
+    print(f'protocol: {summary}; all hold; {planted - len(missed)} of {planted} faults caught')
     return 1 if missed else 0
 
 

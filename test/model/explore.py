@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from commit import start
 from disk import Refused, Violation, directory_of
-from merge import reclaim
 from mutants import planted
+from reclaim import reclaim
 from recover import recover
+from start import start
 from tree import stem
 from verbs import remove
 from world import Outcome, Owed, Record, Steps, World, done

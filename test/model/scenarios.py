@@ -5,7 +5,8 @@ from typing import NamedTuple
 import explore
 import mutants
 from disk import Refused, Violation
-from operations import clones, copies, core, new_world, removals, shapes
+from families import clones, copies, core, removals, shapes
+from operations import new_world
 from strangers import come_and_watch, steps_of
 from tampering import put_back, tamper
 from world import World, done

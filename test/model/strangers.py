@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from disk import Disk, File, Refused, Violation, directory_of
 from explore import Operation, containers, counts, recover_all
-from merge import reclaim, settle
+from reclaim import reclaim, settle
 from tree import chain_names, extension, is_nameless, snapshot_of, view
 from world import World, done, plain
 

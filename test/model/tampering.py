@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from commit import start
 from disk import UNCHECKED, Refused, Violation
 from explore import Operation, containers, counts, unless_refused
-from merge import reclaim, settle
+from reclaim import reclaim, settle
 from recover import recover
+from start import start
 from strangers import steps_of
 from tree import chain_names, children, extension, snapshot_of, stem, view
 from world import Record, World, plain

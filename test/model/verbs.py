@@ -1,10 +1,11 @@
 """The verbs that make, name and remove files."""
 
-from commit import commit_top, nameless, publish, resize, seal
+from commit import commit_top, nameless, publish, seal
 from disk import BLOCKS, Refused, Violation
-from merge import reclaim
 from mutants import planted
+from reclaim import reclaim
 from recover import finish_rename, recover
+from start import resize
 from tree import children, extension, files_of, layers, new_manifest, providers, read, snapshot_of, stem, top_of, view
 from world import Steps, World
 
