@@ -1,11 +1,12 @@
 import { basename } from 'node:path';
-import { LoopboxError } from '../errors';
+import { explaining, LoopboxError } from '../errors';
 import type { Chain } from '../image/chain';
 import { checkView, isCorrupt } from '../image/check-view';
 import { type LayerFile, openLayer } from '../image/layer-file';
 import { mapProblems } from '../image/map-problems';
 import { verifySeal } from '../image/seal';
 import type { WorkOptions } from '../progress';
+import { newFileBeside } from './new-file-beside';
 import { openView } from './open-chain';
 import { type RepairedContainer, repairContainer } from './repair';
 import { parseSnapshotArgument, type SnapshotArgument } from './snapshot-names';
@@ -48,7 +49,7 @@ export interface CheckOptions extends WorkOptions {
 export async function checkContainer(store: Store, argument: string, options: CheckOptions = {}): Promise<CheckReport> {
   const { container, snapshot } = parseSnapshotArgument(argument);
   if (options.repair) requireRepairable(store, argument, snapshot);
-  const report = await checkState(store, argument, { container, snapshot }, options);
+  const report = await explaining(`check "${argument}"`, () => checkState(store, argument, { container, snapshot }, options));
   if (report.repair?.kept === null) await takeAwayNeedless(store, container);
   return report;
 }
@@ -76,7 +77,7 @@ async function checkState(
   }
   await using view = opened;
   await files.addChain(view.chain);
-  const fileSystem = await checkView(view.chain, options);
+  const fileSystem = await checkView(view.chain, () => newFileBeside(store, view.chain.top.path), options);
   const repair = options.repair && fileSystem.length > 0 ? await repairContainer(store, view, options) : null;
   const isWhole = repair ? repair.kept === null : fileSystem.length === 0;
   return {

@@ -1,7 +1,6 @@
 import { constants } from 'node:os';
-import { dirname } from 'node:path';
 import { CleanupStack } from '../cleanup';
-import { isSystemError, LoopboxError } from '../errors';
+import { LoopboxError } from '../errors';
 import type { Chain } from '../image/chain';
 import { copyView } from '../image/copy-view';
 import { openImage, placeManifest } from '../image/image-file';
@@ -17,6 +16,7 @@ import { singleImage } from './attach-present';
 import type { ConfigChange } from './config-input';
 import { createContainer } from './create';
 import { claimImage, takeAttachmentLock } from './disk';
+import { newFileBeside } from './new-file-beside';
 import type { FileLock } from './locks';
 import { openChain } from './open-chain';
 import { removeAfterEnd, removeContainer } from './remove';
@@ -154,11 +154,7 @@ async function locked<T>(store: Store, target: Target, signal: AbortSignal | und
 async function copyForRun(store: Store, target: Target, options: WorkOptions): Promise<NewFile> {
   await using source = await openChain(store, target, { signal: options.signal });
   for (const layer of source.layers) await claimImage(layer, 'shared');
-  const copy = await NewFile.create(dirname(target.path)).catch((error: unknown) => {
-    if (!isSystemError(error, 'EROFS', 'EACCES', 'EOPNOTSUPP')) throw error;
-    store.prepare();
-    return NewFile.create(store.containersDirectory);
-  });
+  const copy = await newFileBeside(store, target.path);
   try {
     await fillCopy(source, copy, options);
     return copy;

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { KiB, MiB } from '../../src/units';
 import { assembled, changeView, contentOfState, manifestOf } from '../chain-view';
 import { chainedContainer } from '../chained-container';
-import { seededRandom, shell, soakCount, TestStore, temporaryDirectory } from '../fixtures';
+import { seededRandom, shell, smallFileSystem, soakCount, TestStore, temporaryDirectory } from '../fixtures';
 import { overwrite } from '../image-workshop';
 import { checksum } from '../image-view';
 
@@ -166,6 +166,25 @@ describe('check tells by name (13)', () => {
     expect(report.fileSystem?.join('\n')).toContain("Entry 'new'");
     expect(await check(store, 'web@tue')).toMatchObject({ sound: true, code: 0 });
     expect((await store.loopbox(['check', 'web'])).stdout).toMatch(/file system: damaged\n {2}Entry 'new'/);
+  });
+});
+
+describe('on a host that is full, check', () => {
+  it('and its repair say so (14), and leave all as it was', async () => {
+    const place = await smallFileSystem(64 * MiB);
+    const store = await chainedContainer(place);
+    await changeView(store, 'web', debugfs('clri /root/new'));
+    const files = filesOf(store);
+    const sums = await Promise.all(files.map(checksum));
+    await shell('sh', '-c', 'dd if=/dev/zero of="$0/filler" bs=64K 2>/dev/null; sync -f "$0"; true', place);
+    for (const flags of [[], ['--repair']]) {
+      const result = await store.loopbox(['check', 'web', ...flags]);
+      expect(result).toMatchObject({ code: 14, stdout: '', stderr: expect.stringMatching(/^loopbox: Cannot check "web": no space left/) });
+    }
+    expect(filesOf(store)).toEqual(files);
+    expect(await Promise.all(files.map(checksum))).toEqual(sums);
+    await rm(join(place, 'filler'));
+    expect(await check(store, 'web')).toMatchObject({ code: 13, sound: false });
   });
 });
 
