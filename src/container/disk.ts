@@ -137,7 +137,8 @@ function inUse(image: LayerFile, state: string, hint: string): LoopboxError {
  */
 export async function takeSharedLock({ fd: own, path, label, manifest }: LayerFile, fd = own): Promise<void> {
   const role = parseFileName(basename(path))?.role;
-  const isFrozen = manifest?.sealed !== undefined && (role === 'snapshot' || role === 'nameless');
+  // What is being folded into changes under a lease only, which is not to be had while it is open here.
+  const isFrozen = role === 'fold' || (manifest?.sealed !== undefined && (role === 'snapshot' || role === 'nameless'));
   if (isFrozen) tryLock(fd, 'shared');
   else await takeAttachmentLock({ fd, path }, label, 'shared');
 }

@@ -52,8 +52,9 @@ export async function* foldBatch(context: MergeContext, hidden: IndexedFile): As
   const cursor = yield* moveBatch(fold, live, batchBytesOf(context));
   if (typeof cursor !== 'number') return cursor;
   if (cursor * blockSize < fold.image.manifest.sizeBytes) return { next: cursor };
-  // The source may have been hidden meanwhile.
-  yield* endFold(context, findFold(context, await scanOwn(context), hidden), live);
+  // The source may have been hidden meanwhile; and what the batch had opened is closed.
+  await using current = await LiveLayers.of(context);
+  yield* endFold(context, findFold(context, await scanOwn(context), hidden), current);
   return 'done';
 }
 
