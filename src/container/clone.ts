@@ -1,4 +1,5 @@
 import { explaining, LoopboxError } from '../errors';
+import type { Chain } from '../image/chain';
 import { replayJournal } from '../image/check-filesystem';
 import { copyView } from '../image/copy-view';
 import { defaultConfig, type Manifest } from '../image/manifest';
@@ -6,12 +7,17 @@ import { NewFile } from '../image/new-file';
 import { readSuperblock, setReadOnlyFeature } from '../image/superblock';
 import type { Warn, WorkOptions } from '../progress';
 import { publishContainer, renewIdentity, requireFreeName } from './create';
+import { claimImage } from './disk';
 import { publishLinked } from './linked';
 import { takeVerbLock } from './locks';
 import { checkContainerName } from './names';
 import type { ImageCopy } from './new-image';
-import { openView, type View } from './open-chain';
+import { openChain, openView, type View } from './open-chain';
+import { requireStopped } from './require-stopped';
+import { findSnapshot, requireManifest } from './snapshot-files';
+import { parseSnapshotArgument } from './snapshot-names';
 import type { Store } from './store';
+import { workOn } from './work';
 
 export interface CloneOptions extends WorkOptions {
   warn: Warn;
@@ -43,26 +49,36 @@ async function clone(store: Store, from: string, name: string, options: CloneOpt
   store.prepare();
   await using _lock = await takeVerbLock(store.verbLockPath(name), name, options.signal);
   await requireFreeName(store, name);
+  if (options.linked) return await link(store, from, name, options);
   await using source = await openView(store, from, 'clone', options.signal);
-  const content = contentOf(source);
-  if (!options.linked) return await copyOf(store, source, name, content, from, options);
-  const path = await publishLinked(store, name, requireInStore(store, source, from), content, options);
-  return { name, path, sizeBytes: source.chain.sizeBytes, from, how: 'linked' };
+  return await copyOf(store, source, name, from, options);
 }
 
-function contentOf({ chain }: View): Pick<Manifest, 'config' | 'template'> {
-  const { config = defaultConfig(), template } = chain.top.manifest ?? {};
+/** The source's verb lock is held until the link is there: what nobody stands on may be merged away. */
+async function link(store: Store, from: string, name: string, options: CloneOptions): Promise<Cloned> {
+  const { container, snapshot } = parseSnapshotArgument(from);
+  if (container.includes('/')) {
+    throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot link a clone to "${from}": it is a file given by path`, {
+      hint: `loopbox import ${from}`,
+    });
+  }
+  await using work = await workOn(store, container, 'clone', options.signal);
+  if (snapshot === undefined) await requireStopped(store, work.target, 'clone');
+  const path = snapshot === undefined ? work.target.path : findSnapshot(work.files, container, snapshot).path;
+  await using chain = await openChain(store, { path, label: from }, { signal: options.signal });
+  for (const layer of chain.layers) await claimImage(layer, 'shared');
+  requireManifest(chain.top);
+  const published = await publishLinked(store, name, chain, contentOf(chain), options);
+  return { name, path: published, sizeBytes: chain.sizeBytes, from, how: 'linked' };
+}
+
+function contentOf({ top }: Chain): Pick<Manifest, 'config' | 'template'> {
+  const { config = defaultConfig(), template } = top.manifest ?? {};
   return { config, ...(template && { template }) };
 }
 
-async function copyOf(
-  store: Store,
-  { chain, label }: View,
-  name: string,
-  content: Pick<Manifest, 'config' | 'template'>,
-  from: string,
-  options: CloneOptions,
-): Promise<Cloned> {
+async function copyOf(store: Store, { chain, label }: View, name: string, from: string, options: CloneOptions): Promise<Cloned> {
+  const content = contentOf(chain);
   await using file = await NewFile.create(store.containersDirectory);
   const how = await copyView(chain.viewLayers(), file.fd, options);
   await setReadOnlyFeature(file.fd, false);
@@ -73,18 +89,4 @@ async function copyOf(
   options.signal?.throwIfAborted();
   const path = await publishContainer(store, name, copy, content);
   return { name, path, sizeBytes: chain.sizeBytes, from, how };
-}
-
-/** What a link leads to is looked for in the store, and has to stay there. */
-function requireInStore(store: Store, { chain, label }: View, from: string): View['chain'] {
-  const { manifest, path } = chain.top;
-  if (!path.startsWith(`${store.containersDirectory}/`)) {
-    throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot link a clone to "${label}": it is not in the store`, {
-      hint: `loopbox import ${from}`,
-    });
-  }
-  if (manifest) return chain;
-  throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot link a clone to "${label}": its file has no manifest`, {
-    hint: `loopbox clone ${from} NEW-NAME`,
-  });
 }

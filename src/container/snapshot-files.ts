@@ -11,7 +11,7 @@ import type { Target } from './target';
 /** Throws ERR_LOOPBOX_NOT_SUPPORTED for a foreign image: there is no place for what a snapshot has to say. */
 export function requireManifest({ manifest, label, path }: LayerFile): Manifest {
   if (manifest) return manifest;
-  throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot take a snapshot of "${label}": its file has no manifest`, {
+  throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot take a snapshot of "${label}", nor link to it: its file has no manifest`, {
     hint: `loopbox import ${path} NEW-NAME`,
     path,
   });
