@@ -3,6 +3,7 @@ import { type CheckReport, checkContainer } from '../container/check';
 import type { RepairedContainer } from '../container/repair';
 import { exitCodes } from '../errors';
 import type { Context } from './context';
+import { reclaimBehind } from './reclaim-behind';
 import { table } from './table';
 import { action, addVerb, printNames } from './verb';
 
@@ -16,8 +17,10 @@ export function register(program: Command, context: Context): void {
     .action(action(context, runCheck, printReport));
 }
 
-function runCheck([name = '']: string[], flags: CheckFlags, context: Context): Promise<CheckReport> {
-  return checkContainer(context.store, name, { ...context.work, repair: flags.repair });
+async function runCheck([name = '']: string[], flags: CheckFlags, context: Context): Promise<CheckReport> {
+  const report = await checkContainer(context.store, name, { ...context.work, repair: flags.repair });
+  await reclaimBehind(context, name);
+  return report;
 }
 
 function printReport(report: CheckReport, context: Context): void {

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { type Cloned, cloneContainer } from '../container/clone';
 import { formatSize } from '../units';
 import type { Context } from './context';
+import { reclaimBehind } from './reclaim-behind';
 import { action, addVerb } from './verb';
 
 interface CloneFlags {
@@ -16,13 +17,15 @@ export function register(program: Command, context: Context): void {
     .action(action(context, runClone, printCloned));
 }
 
-function runClone([from = '', name = '']: string[], flags: CloneFlags, context: Context): Promise<Cloned> {
-  return cloneContainer(context.store, from, name, {
+async function runClone([from = '', name = '']: string[], flags: CloneFlags, context: Context): Promise<Cloned> {
+  const cloned = await cloneContainer(context.store, from, name, {
     ...context.work,
     warn: context.warn,
     linked: flags.linked ?? false,
     keepIdentity: flags.keepIdentity ?? false,
   });
+  await reclaimBehind(context, from);
+  return cloned;
 }
 
 function printCloned(cloned: Cloned, context: Context): void {

@@ -3,6 +3,7 @@ import { exportContainer } from '../container/transfer';
 import { LoopboxError } from '../errors';
 import { formatSize } from '../units';
 import type { Context } from './context';
+import { reclaimBehind } from './reclaim-behind';
 import { action, addVerb } from './verb';
 
 interface ExportFlags {
@@ -12,7 +13,7 @@ interface ExportFlags {
 type Exported = Awaited<ReturnType<typeof exportContainer>>;
 
 export function register(program: Command, context: Context): void {
-  addVerb(program, 'export <container[@snapshot]> <file|->', 'copy a stopped container or a snapshot into one file')
+  addVerb(program, 'export <container[@snapshot]> <file|->', 'copy a container or a snapshot into one file')
     .option('-f, --force', 'replace the file if it exists')
     .action(action(context, runExport, printExported));
 }
@@ -24,7 +25,12 @@ async function runExport([name = '', file = '']: string[], flags: ExportFlags, c
     });
   }
   context.streamsData = file === '-';
-  return exportContainer(context.store, name, file === '-' ? process.stdout : file, { ...context.work, force: flags.force });
+  const exported = await exportContainer(context.store, name, file === '-' ? process.stdout : file, {
+    ...context.work,
+    force: flags.force,
+  });
+  await reclaimBehind(context, name);
+  return exported;
 }
 
 function printExported({ path, sizeBytes }: Exported, context: Context): void {

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { reclaimLater } from '../container/reclaim-later';
 import { type Restored, restoreSnapshot } from '../container/restore';
 import { createSnapshot } from '../container/snapshot-create';
 import { type ContainerHistory, listSnapshots } from '../container/snapshot-list';
@@ -11,7 +10,7 @@ import { LoopboxError } from '../errors';
 import { formatSize } from '../units';
 import type { Context } from './context';
 import { fileTree } from './file-tree';
-import { selfCommand } from './self-command';
+import { reclaimBehind } from './reclaim-behind';
 import { table } from './table';
 import { action, addVerb, forEachName, parseSeconds, printNames } from './verb';
 
@@ -74,7 +73,7 @@ async function runRemove(names: string[], flags: RemoveFlags, context: Context):
   const removed = await removeAll(names, flags.oldest, options, context);
   if (!options.wait) {
     const containers = new Set(names.map((name) => name.replace(/@.*/, '')));
-    for (const name of containers) await reclaimLater(context.store, name, [...selfCommand(context), 'settle', '--reclaim', name]);
+    for (const name of containers) await reclaimBehind(context, name);
   }
   return removed;
 }

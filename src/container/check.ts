@@ -6,6 +6,7 @@ import { type LayerFile, openLayer } from '../image/layer-file';
 import { mapProblems } from '../image/map-problems';
 import { verifySeal } from '../image/seal';
 import type { WorkOptions } from '../progress';
+import { inspectRun } from '../runtime/status';
 import { newFileBeside } from './new-file-beside';
 import { openView } from './open-chain';
 import { type RepairedContainer, repairContainer } from './repair';
@@ -42,13 +43,13 @@ export interface CheckOptions extends WorkOptions {
 }
 
 /**
- * Checks the manifest and map of each file of a stopped container, a snapshot or a FILE, the identity of each parent, and the file system. What is
+ * Checks the manifest and map of each file of a container, a snapshot or a FILE, the identity of each parent, and the file system. What is
  * wrong is told, not thrown. Nothing is written but for a repair, which is of a container of the store, and keeps what was there wherever it
  * dropped anything.
  */
 export async function checkContainer(store: Store, argument: string, options: CheckOptions = {}): Promise<CheckReport> {
   const { container, snapshot } = parseSnapshotArgument(argument);
-  if (options.repair) requireRepairable(store, argument, snapshot);
+  if (options.repair) await requireRepairable(store, argument, snapshot);
   const report = await explaining(`check "${argument}"`, () => checkState(store, argument, { container, snapshot }, options));
   if (report.repair?.kept === null) await takeAwayNeedless(store, container);
   return report;
@@ -89,11 +90,16 @@ async function checkState(
   };
 }
 
-function requireRepairable(store: Store, argument: string, snapshot: string | undefined): void {
-  if (snapshot === undefined) return void requireName(resolveTarget(store, argument), 'repair');
-  throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot repair "${argument}": a snapshot does not change`, {
-    hint: `loopbox clone ${argument} NEW-NAME, and repair that`,
-  });
+async function requireRepairable(store: Store, argument: string, snapshot: string | undefined): Promise<void> {
+  if (snapshot !== undefined) {
+    throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot repair "${argument}": a snapshot does not change`, {
+      hint: `loopbox clone ${argument} NEW-NAME, and repair that`,
+    });
+  }
+  const target = resolveTarget(store, argument);
+  const name = requireName(target, 'repair');
+  if (!(await inspectRun(target.directory)).running) return;
+  throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot repair "${argument}": it is running`, { hint: `loopbox stop ${name}` });
 }
 
 /** What is known of each file, by its path. */

@@ -6,6 +6,7 @@ import { defaultConfig, type Manifest } from '../image/manifest';
 import { NewFile } from '../image/new-file';
 import { readSuperblock, setReadOnlyFeature } from '../image/superblock';
 import type { Warn, WorkOptions } from '../progress';
+import { inspectRun } from '../runtime/status';
 import { publishContainer, renewIdentity, requireFreeName } from './create';
 import { claimImage } from './disk';
 import { publishLinked } from './linked';
@@ -13,11 +14,12 @@ import { takeVerbLock } from './locks';
 import { checkContainerName } from './names';
 import type { ImageCopy } from './new-image';
 import { openChain, openView, type View } from './open-chain';
+import { openPassingSnapshot } from './passing-snapshot';
 import { requireStopped } from './require-stopped';
 import { findSnapshot, requireManifest } from './snapshot-files';
 import { parseSnapshotArgument } from './snapshot-names';
 import type { Store } from './store';
-import { workOn } from './work';
+import { type Work, workOn } from './work';
 
 export interface CloneOptions extends WorkOptions {
   warn: Warn;
@@ -37,7 +39,7 @@ export interface Cloned {
 }
 
 /**
- * Makes the container NAME of a snapshot, or of the present of a stopped container or FILE: a copy that needs no other file, or a delta on the source's.
+ * Makes the container NAME of a snapshot, or of the present of a container or stopped FILE: a copy that needs no other file, or a delta on the source's.
  * It is there whole or not at all. Throws ERR_LOOPBOX_EXISTS for a name that is taken.
  */
 export function cloneContainer(store: Store, from: string, name: string, options: CloneOptions): Promise<Cloned> {
@@ -63,13 +65,24 @@ async function link(store: Store, from: string, name: string, options: CloneOpti
     });
   }
   await using work = await workOn(store, container, 'clone', options.signal);
-  if (snapshot === undefined) await requireStopped(store, work.target, 'clone');
-  const path = snapshot === undefined ? work.target.path : findSnapshot(work.files, container, snapshot).path;
+  const path =
+    snapshot === undefined ? await pathOfPresent(store, work, options.signal) : findSnapshot(work.files, container, snapshot).path;
   await using chain = await openChain(store, { path, label: from }, { signal: options.signal });
   for (const layer of chain.layers) await claimImage(layer, 'shared');
   requireManifest(chain.top);
   const published = await publishLinked(store, name, chain, contentOf(chain), options);
   return { name, path: published, sizeBytes: chain.sizeBytes, from, how: 'linked' };
+}
+
+/** What can be stood on: of a container that runs, what was its top until now. */
+async function pathOfPresent(store: Store, { target, name }: Work, signal: AbortSignal | undefined): Promise<string> {
+  const { running, record } = await inspectRun(target.directory);
+  if (!running || !record.server) {
+    await requireStopped(store, target, 'clone');
+    return target.path;
+  }
+  await using passing = await openPassingSnapshot(store, target, name, record, signal);
+  return passing.path;
 }
 
 function contentOf({ top }: Chain): Pick<Manifest, 'config' | 'template'> {

@@ -118,7 +118,8 @@ function hostFull(name: string, cause: unknown): LoopboxError {
 export async function claimImage(image: LayerFile, kind: LockKind, fd = image.fd): Promise<void> {
   if (kind === 'shared') await takeSharedLock(image, fd);
   else await takeAttachmentLock({ fd, path: image.path }, image.label);
-  const { dev, ino } = statSync(image.path, { bigint: true });
+  // What never had a name is nothing that a path leads to.
+  const { dev, ino } = image.links === 0 ? { dev: image.device, ino: image.inode } : statSync(image.path, { bigint: true });
   if (dev !== image.device || ino !== image.inode) throw inUse(image, 'it was replaced meanwhile', 'try again');
   await verifySeal(image);
   // A sealed file may be copied while others look into it.

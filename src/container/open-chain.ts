@@ -2,8 +2,10 @@ import { dirname } from 'node:path';
 import { CleanupStack } from '../cleanup';
 import { type Chain, resolveChain } from '../image/chain';
 import { indexForChain } from '../image/chain-index';
-import { openLayer } from '../image/layer-file';
+import { type LayerFile, openLayer } from '../image/layer-file';
+import { inspectRun } from '../runtime/status';
 import { claimImage } from './disk';
+import { openPassingSnapshot } from './passing-snapshot';
 import { requireStopped } from './require-stopped';
 import { findSnapshot } from './snapshot-files';
 import { parseSnapshotArgument } from './snapshot-names';
@@ -23,10 +25,15 @@ export async function openChain(
   { path, label }: ChainPlace,
   options: { write?: boolean; signal?: AbortSignal | undefined } = {},
 ): Promise<Chain> {
-  const { containersDirectory, templatesDirectory } = store;
-  const directories = [dirname(path), containersDirectory, templatesDirectory];
   const write = options.write ?? false;
-  const top = await openLayer(path, { label, write });
+  return chainBelow(store, await openLayer(path, { label, write }), options);
+}
+
+/** The chain of an open file, which takes it over. */
+function chainBelow(store: Store, top: LayerFile, options: { write?: boolean; signal?: AbortSignal | undefined }): Promise<Chain> {
+  const { containersDirectory, templatesDirectory } = store;
+  const directories = [dirname(top.path), containersDirectory, templatesDirectory];
+  const write = options.write ?? false;
   return resolveChain(top, () => indexForChain(top, directories, { containersDirectory, signal: options.signal }), { write });
 }
 
@@ -37,8 +44,9 @@ export interface View extends AsyncDisposable {
 }
 
 /**
- * Opens a state to read all of it: a snapshot (`NAME@SNAP`), or the present of a stopped container or FILE, whose verb lock is held as
- * long as it is open. Each file gets a shared attachment lock. Throws ERR_LOOPBOX_WRONG_STATE for the present of a container that runs.
+ * Opens a state to read all of it: a snapshot (`NAME@SNAP`), the present of a stopped container or FILE, whose verb lock is held as
+ * long as it is open, or what a container of the store that runs has on its disk at this moment. Each file gets a shared attachment lock.
+ * Throws ERR_LOOPBOX_WRONG_STATE for a FILE that runs.
  */
 export async function openView(store: Store, argument: string, verb: string, signal?: AbortSignal): Promise<View> {
   const { container, snapshot } = parseSnapshotArgument(argument);
@@ -53,6 +61,12 @@ async function openPresent(store: Store, argument: string, verb: string, signal:
   const target = resolveTarget(store, argument);
   await using cleanup = new CleanupStack();
   const lock = cleanup.use(await lockTarget(store, target, signal));
+  const { running, record } = await inspectRun(target.directory);
+  if (running && target.name !== undefined && !target.byPath) {
+    const layer = await openPassingSnapshot(store, target, target.name, record, signal);
+    const chain = await claimLayers(await chainBelow(store, layer, { signal }));
+    return { label: target.label, chain, [Symbol.asyncDispose]: () => chain.close() };
+  }
   await requireStopped(store, target, verb);
   const chain = await openClaimed(store, target, signal);
   cleanup.disarm();
@@ -64,9 +78,16 @@ async function openPresent(store: Store, argument: string, verb: string, signal:
 }
 
 async function openClaimed(store: Store, place: ChainPlace, signal: AbortSignal | undefined): Promise<Chain> {
-  await using cleanup = new CleanupStack();
-  const chain = cleanup.use(await openChain(store, place, { signal }));
-  for (const layer of chain.layers) await claimImage(layer, 'shared');
-  cleanup.disarm();
-  return chain;
+  return claimLayers(await openChain(store, place, { signal }));
+}
+
+/** Claims all files of a chain to be read; closes it where that fails. */
+async function claimLayers(chain: Chain): Promise<Chain> {
+  try {
+    for (const layer of chain.layers) await claimImage(layer, 'shared');
+    return chain;
+  } catch (error) {
+    await chain.close();
+    throw error;
+  }
 }

@@ -2,7 +2,6 @@ import { LoopboxError } from '../errors';
 import { openLayer } from '../image/layer-file';
 import type { Manifest, SnapshotHooks, SnapshotRecord } from '../image/manifest';
 import { attachedTo } from '../loop/find-attached';
-import { Freezer, type Thaw } from '../runtime/freeze';
 import type { RunRecord } from '../runtime/run-directory';
 import { withHooks } from './hooks';
 import { canReflink } from './reflink';
@@ -11,7 +10,7 @@ import { requireManifest, runsElsewhere, snapshotPath } from './snapshot-files';
 import type { SnapshotAbout, SnapshotOptions, TakenSnapshot } from './snapshot-options';
 import { snapshotServed } from './snapshot-served';
 import type { Store } from './store';
-import type { Target } from './target';
+import { whileFrozen } from './while-frozen';
 import type { Work } from './work';
 
 /** Takes a snapshot of a container that runs, while its file system is frozen: a new top, or a clone of its file where no server attaches it. */
@@ -46,16 +45,8 @@ function hooksFor(manifest: Manifest | undefined, { pre, post }: SnapshotOptions
   return { ...manifest?.config.hooks, ...(pre !== undefined && { pre }), ...(post !== undefined && { post }) };
 }
 
-async function whileFrozen(target: Target, run: RunRecord, body: () => Promise<void>, signal: AbortSignal | undefined): Promise<Thaw> {
-  await using freezer = await Freezer.prepare(target.directory, run, signal);
-  await freezer.sync();
-  await freezer.freeze();
-  await body();
-  const { frozenMs, held } = await freezer.thaw();
-  return { frozenMs: Math.round(frozenMs * 10) / 10, held };
-}
-
-function needsStack(name: string): LoopboxError {
+/** The error where nothing but a storage server could keep what a running container's file holds now. */
+export function needsStack(name: string): LoopboxError {
   return new LoopboxError(
     'ERR_LOOPBOX_NOT_SUPPORTED',
     `Cannot take a snapshot of "${name}": it runs, and the host's file system has no reflinks`,

@@ -1,4 +1,5 @@
 import { constants, open } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Descriptor } from '../descriptor';
 import { type NewTop, namesOfCommit, prepareTop, sealKept, type TopCommit } from '../image/commit-top';
@@ -12,7 +13,7 @@ import { newUuid } from '../uuid';
 import { takeAttachmentLock } from './disk';
 import { takeStructureLock } from './locks';
 import { topManifest } from './replace-top';
-import { requireManifest, runsElsewhere, snapshotPath } from './snapshot-files';
+import { requireManifest, runsElsewhere } from './snapshot-files';
 import type { TakenSnapshot } from './snapshot-options';
 import type { Store } from './store';
 import type { Work } from './work';
@@ -20,10 +21,7 @@ import type { Work } from './work';
 const structureWaitMs = 10_000;
 const openFile = promisify(open);
 
-/**
- * Takes a snapshot of a container whose chain a storage server attaches: the next top is prepared beside it, durably, and the server
- * goes over to it while the file system is frozen (`frozen` calls its body meanwhile). What was the top is then sealed.
- */
+/** Takes a snapshot of a container whose chain a storage server attaches. */
 export async function snapshotServed(
   store: Store,
   { name, target }: Work,
@@ -31,6 +29,21 @@ export async function snapshotServed(
   snapshot: string,
   frozen: (body: () => Promise<void>) => Promise<SnapshotRecord>,
 ): Promise<TakenSnapshot> {
+  const { record, path } = await putTopAside(store, { name, target }, top, snapshot, frozen);
+  return { record, how: 'delta', path };
+}
+
+/**
+ * Gives a container whose chain a storage server attaches a new top: it is prepared beside the present, durably, and the server goes
+ * over to it while the file system is frozen (`frozen` calls its body meanwhile). What was the top is called `NAME@KEPT` and is sealed.
+ */
+export async function putTopAside<T extends SnapshotRecord | undefined>(
+  store: Store,
+  { name, target }: Pick<Work, 'name' | 'target'>,
+  top: LayerFile,
+  kept: string,
+  frozen: (body: () => Promise<void>) => Promise<T>,
+): Promise<{ record: T; path: string }> {
   const control = new StackControl(target.directory.controlPath, name);
   const { layers, sizeBytes } = await control.status();
   const served = layers.at(-1);
@@ -41,7 +54,7 @@ export async function snapshotServed(
   await writeManifest(top, { ...manifest, state });
 
   const extension = top.kind === 'image' ? 'img' : 'delta';
-  const commit: TopCommit = { directory: store.containersDirectory, name, extension, kept: snapshot };
+  const commit: TopCommit = { directory: store.containersDirectory, name, extension, kept };
   const next: NewTop = {
     ...commit,
     sizeBytes,
@@ -65,5 +78,5 @@ export async function snapshotServed(
   const record = await frozen(async () => void (await control.switchTop(request)));
   await sealKept(commit, record);
   if (top.kind === 'image') await control.unguard();
-  return { record, how: 'delta', path: snapshotPath(store, name, snapshot, extension) };
+  return { record, path: join(store.containersDirectory, namesOfCommit(commit).kept) };
 }

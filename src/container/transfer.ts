@@ -27,7 +27,7 @@ export interface ExportOptions extends WorkOptions {
 }
 
 /**
- * Copies a stopped container or a snapshot, with all that it stands on, into one sparse file that is a container by itself, with ids of its own, or
+ * Copies a container, running or not, or a snapshot, with all that it stands on, into one sparse file that is a container by itself, with ids of its own, or
  * writes the same bytes to a stream. The file is there whole or not at all.
  */
 export async function exportContainer(
