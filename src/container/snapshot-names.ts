@@ -1,7 +1,6 @@
 import { LoopboxError } from '../errors';
+import { isSnapshotName } from '../image/file-names';
 import { checkContainerName } from './names';
-
-const snapshotName = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 
 /** What NAME@SNAP says; without a snapshot it is the container's present. */
 export interface SnapshotArgument {
@@ -42,8 +41,8 @@ export function fileHasNoSnapshots(path: string): LoopboxError {
 
 /** Throws ERR_LOOPBOX_USAGE for what can't be the name of a snapshot. */
 export function checkSnapshotName(name: string): void {
-  if (snapshotName.test(name)) return;
-  throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot use the snapshot name "${name}": it does not match ${snapshotName.source}`, {
+  if (isSnapshotName(name)) return;
+  throw new LoopboxError('ERR_LOOPBOX_USAGE', `Cannot use the snapshot name "${name}": it is not one`, {
     hint: 'use lower-case letters, digits, ".", "_" and "-", at most 63, beginning with a letter or digit',
   });
 }
