@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LoopboxError } from '../errors';
 import { readLoop } from '../loop/list-loops';
-import type { LastRun, RunDirectory, RunRecord } from '../runtime/run-directory';
 import { isAlive } from '../runtime/processes';
+import type { LastRun, RunDirectory, RunRecord } from '../runtime/run-directory';
 import { signalContainer } from '../runtime/signal-container';
 import { inspectRun, type RunState } from '../runtime/status';
 import { FileLock } from './locks';

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants, open, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import type { Duplex } from 'node:stream';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
 import { Descriptor } from '../descriptor';
 import { explain, LoopboxError } from '../errors';
