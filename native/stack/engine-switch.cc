@@ -102,7 +102,8 @@ int Engine::CopyFirstBlock(Slot next) {
   char* block = scratch_.transfer();
   if (pread(from.fd, block, kBlockBytes, static_cast<off_t>(from.data_offset)) != ssize_t{kBlockBytes}) return -EIO;
   ssize_t written = pwrite(to.fd, block, kBlockBytes, static_cast<off_t>(to.data_offset));
-  return written == ssize_t{kBlockBytes} ? 0 : written < 0 ? -errno : -EIO;
+  if (written != ssize_t{kBlockBytes}) return written < 0 ? -errno : -EIO;
+  return fdatasync(to.fd) < 0 ? -errno : 0;
 }
 
 int Engine::CarryOut(const PendingSwitch& pending) {

@@ -85,7 +85,8 @@ bool Engine::IsValid(const Request& request) const {
 
 void Engine::Handle(Request& request) {
   request.is_parked_ = false;
-  request.attempts_ = 0;
+  request.attempts_ = request.under_way_ = 0;
+  request.aside_ = nullptr;
   if (request.operation != Operation::kFlush && !IsValid(request)) return Answer(request, -EINVAL);
   switch (request.operation) {
     case Operation::kRead:

@@ -153,12 +153,12 @@ class Engine {
 
   // engine-switch.cc
   void LoadNextTop(Slot slot, uint64_t page, Done done);
-  /** Renames and goes on with the new top; on failure all is as before. Returns 0 or a negative errno. */
   /**
-   * The next top owns the disk's first block from the start, which the guest may have changed since it was prepared.
-   * Durable with the directory's fsync, before the new top's first flush.
+   * The next top owns the disk's first block from the start, which the guest may have changed since it was prepared:
+   * copies it, durably. Returns 0 or a negative errno.
    */
   int CopyFirstBlock(Slot next);
+  /** Renames and goes on with the new top; on failure all is as before. Returns 0 or a negative errno. */
   int CarryOut(const PendingSwitch& pending);
   void CommitSwitch(Slot slot);
   void DecidePendingSwitch();

@@ -76,6 +76,7 @@ Fd LiveState::Create(uint64_t size, std::span<const Layer> layers) {
     chain.order[chain.length] = static_cast<Slot>(chain.length);
     chain.length++;
   }
+  if (layers.back().size != size) throw SystemFailure{EINVAL, "chain"};
   Fd memfd(Check(memfd_create("loopbox-live", MFD_CLOEXEC), "memfd_create"));
   Check(ftruncate(memfd.get(), static_cast<off_t>(header.bytes())), "ftruncate");
   Check(pwrite(memfd.get(), &header, sizeof header, 0), "pwrite");
