@@ -12,7 +12,7 @@ function reclaimable({ context }: ChainWorld): AsyncGenerator<string> {
 describe('reclaim', () => {
   it('merges what has no name into what stands on it, and every state stays what it was', async () => {
     const random = seededRandom();
-    for (let round = 0; round < soakCount(60); round++) {
+    for (let round = 0; round < soakCount(40); round++) {
       const world = await randomWorld(random, { batchBytes: random.pick([64 * KiB, MiB]) });
       await world.expectAll({ independent: true });
       expect(await reclaim(world.context)).toEqual([]);
@@ -27,7 +27,7 @@ describe('reclaim', () => {
 
   it('is cut after any of its steps: every state is what it was then, after recover, and when reclaim has come through', async () => {
     const random = seededRandom();
-    for (let round = 0; round < soakCount(30); round++) {
+    for (let round = 0; round < soakCount(20); round++) {
       const seed = random.below(2 ** 30);
       const steps = (await cutAfter(reclaimable(await randomWorld(new SeededRandom(seed))), Infinity)).taken;
       for (let cuts = 0; cuts < soakCount(100); cuts++) {

@@ -22,7 +22,7 @@ async function expectSettled(world: ChainWorld): Promise<void> {
 describe('settle', () => {
   it('leaves the present in one image and each snapshot in a delta', async () => {
     const random = seededRandom();
-    for (let round = 0; round < soakCount(60); round++) {
+    for (let round = 0; round < soakCount(40); round++) {
       const world = await randomWorld(random, { batchBytes: random.pick([64 * KiB, MiB]) });
       expect(await settle(world.context)).toEqual([]);
       await expectSettled(world);
@@ -36,7 +36,7 @@ describe('settle', () => {
 
   it('is cut after any of its steps: every state is what it was then, after recover, and when settle has come through', async () => {
     const random = seededRandom();
-    for (let round = 0; round < soakCount(30); round++) {
+    for (let round = 0; round < soakCount(20); round++) {
       const seed = random.below(2 ** 30);
       const steps = (await cutAfter(settling(await randomWorld(new SeededRandom(seed))), Infinity)).taken;
       for (let cuts = 0; cuts < soakCount(100); cuts++) {
