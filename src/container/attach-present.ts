@@ -77,7 +77,8 @@ export async function attachPresent(target: Target, { chain, served }: ClaimedPr
   }
 }
 
-function requireServable({ image, top }: Chain): void {
+/** NOT_SUPPORTED where the file system has blocks that the server's device can't have. */
+export function requireServable({ image, top }: Chain): void {
   const { blockSize } = image.superblock;
   if (blockSize >= 4096) return;
   throw new LoopboxError(

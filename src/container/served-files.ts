@@ -3,9 +3,11 @@ import { promisify } from 'node:util';
 import { Descriptor } from '../descriptor';
 import { isSystemError, LoopboxError } from '../errors';
 import type { Chain } from '../image/chain';
+import type { NewDelta } from '../image/delta-file';
 import type { LayerFile } from '../image/layer-file';
 import type { ServedLayer } from '../loop/stack-server';
 import { claimImage } from './disk';
+import type { LockKind } from './locks';
 
 const openFile = promisify(open);
 
@@ -26,16 +28,45 @@ export class ServedFiles implements AsyncDisposable {
     try {
       for (const layer of chain.layers) {
         const isTop = layer === chain.top;
-        const file = await reopen(layer, isTop ? topFlags : isOwn(layer) ? constants.O_RDWR : constants.O_RDONLY);
-        files.#files.push(file);
-        await claimImage(layer, isTop ? 'exclusive' : 'shared', file.fd);
-        files.#layers.push({ kind: layer.kind, fd: file.fd, sizeBytes: layer.sizeBytes, ...placesOf(layer, chain) });
+        await files.#claim(
+          layer,
+          chain,
+          isTop ? topFlags : isOwn(layer) ? constants.O_RDWR : constants.O_RDONLY,
+          isTop ? 'exclusive' : 'shared',
+        );
       }
       return files;
     } catch (error) {
       await files.close();
       throw error;
     }
+  }
+
+  /** The files of a state that is only looked at, all shared, below a top that has no name and ends with the server. Errors as of `claimImage`. */
+  static async claimBelow(chain: Chain, top: NewDelta): Promise<ServedFiles> {
+    const files = new ServedFiles();
+    try {
+      for (const layer of chain.layers) await files.#claim(layer, chain, constants.O_RDONLY, 'shared');
+      const { sizeBytes, mapOffset, dataOffset } = top.manifest;
+      const { fd } = await files.#open({ fd: top.file.fd, label: chain.top.label, path: chain.top.path }, topFlags);
+      files.#layers.push({ kind: 'delta', fd, sizeBytes, mapOffset, dataOffset });
+      return files;
+    } catch (error) {
+      await files.close();
+      throw error;
+    }
+  }
+
+  async #claim(layer: LayerFile, chain: Chain, access: number, kind: LockKind): Promise<void> {
+    const { fd } = await this.#open(layer, access);
+    await claimImage(layer, kind, fd);
+    this.#layers.push({ kind: layer.kind, fd, sizeBytes: layer.sizeBytes, ...placesOf(layer, chain) });
+  }
+
+  async #open(file: Pick<LayerFile, 'fd' | 'label' | 'path'>, access: number): Promise<Descriptor> {
+    const opened = await reopen(file, access);
+    this.#files.push(opened);
+    return opened;
   }
 
   get layers(): readonly ServedLayer[] {
@@ -60,7 +91,7 @@ function placesOf(layer: LayerFile, { fold }: Chain): Pick<ServedLayer, 'mapOffs
 }
 
 /** The file itself, whatever its name leads to by now. */
-async function reopen(layer: LayerFile, access: number): Promise<Descriptor> {
+async function reopen(layer: Pick<LayerFile, 'fd' | 'label' | 'path'>, access: number): Promise<Descriptor> {
   try {
     return new Descriptor(await openFile(`/proc/self/fd/${layer.fd}`, access | constants.O_NONBLOCK));
   } catch (error) {

@@ -1,20 +1,23 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { LoopboxError } from '../errors';
+import type { Chain } from '../image/chain';
 import type { ImageFile } from '../image/image-file';
-import { attachLoop } from '../loop/attach-loop';
+import { attachLoop, type LoopDevice } from '../loop/attach-loop';
 import { run } from '../process';
 import type { Warn } from '../progress';
 import { claimImage } from './disk';
+import { keepStateOfOthers } from './keep-state';
 import { openChain } from './open-chain';
+import { serveSnapshot } from './serve-snapshot';
 import { findSnapshot } from './snapshot-files';
 import { requireSnapshotArgument } from './snapshot-names';
 import type { Store } from './store';
-import { workOn } from './work';
+import { type Work, workOn } from './work';
 
 /**
- * Mounts a snapshot read-only on a directory of the host. Nothing of ours stays: the mount holds the loop device, and that the file and
- * the lock on it; a plain umount lets go of all.
+ * Mounts a snapshot read-only on a directory of the host. No process of this command stays: the mount holds the loop device, and that the
+ * file, or the storage server that the snapshot's chain has for itself, and the locks; a plain umount lets go of all.
  */
 export async function mountSnapshot(
   store: Store,
@@ -31,23 +34,27 @@ export async function mountSnapshot(
   }
   await using work = await workOn(store, container, 'mount a snapshot of', options.signal);
   const { path } = findSnapshot(work.files, container, snapshot);
-  await using chain = await openChain(store, { path, label: argument }, { signal: options.signal });
-  if (chain.layers.length > 1) {
-    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot mount "${argument}": it is a chain of ${chain.layers.length} files`, {
-      hint: `loopbox clone ${argument} NEW-NAME`,
-    });
-  }
-  await mountReadOnly(chain.image, argument, place, options);
+  await using chain = await openToLook(store, work, { path, label: argument }, options.signal);
+  await using loop =
+    chain.layers.length > 1
+      ? await serveSnapshot(store, chain, argument, options.warn)
+      : await attachReadOnly(chain.image, argument, options);
+  // What a container has made of its own disk must not act on the host.
+  await run('mount', ['-t', 'ext4', '-o', 'ro,nodev,nosuid', loop.path, place], { signal: options.signal });
 }
 
-async function mountReadOnly(
-  image: ImageFile,
-  label: string,
-  place: string,
-  { warn, signal }: { warn: Warn; signal?: AbortSignal },
-): Promise<void> {
+/** A snapshot may stand on the present of its container, which then gets another one: its next start must not wait for a umount. */
+async function openToLook(store: Store, { target }: Work, place: { path: string; label: string }, signal?: AbortSignal): Promise<Chain> {
+  const chain = await openChain(store, place, { signal });
+  if (chain.layers.every(({ path }) => path !== target.path)) return chain;
+  await chain.close();
+  await keepStateOfOthers(store, target, signal);
+  return await openChain(store, place, { signal });
+}
+
+async function attachReadOnly(image: ImageFile, label: string, { warn }: { warn: Warn }): Promise<LoopDevice> {
   await claimImage(image, 'shared');
-  await using loop = await attachLoop({
+  return await attachLoop({
     fd: image.fd,
     name: label,
     sizeLimitBytes: image.sizeBytes,
@@ -57,6 +64,4 @@ async function mountReadOnly(
     directIo: false,
     warn,
   });
-  // What a container has made of its own disk must not act on the host.
-  await run('mount', ['-t', 'ext4', '-o', 'ro,nodev,nosuid', loop.path, place], { signal });
 }

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LoopboxError } from '../errors';
+import { isSystemError, LoopboxError } from '../errors';
 import {
   killAtOnce,
   killProcess,
@@ -119,6 +119,20 @@ export class ContainerCgroups {
 
   #path(hierarchy: Hierarchy, part: Part): string {
     return join(hierarchy.mountPoint, this.parent, part);
+  }
+}
+
+/**
+ * Takes a process, and whatever it forks from then on, out of its caller's cgroups, which go with the caller's session: to the root of each
+ * hierarchy. Where the host shows only a part of a hierarchy whose root takes no process, it stays where it is.
+ */
+export function leaveCallersCgroups(pid: number): void {
+  for (const { mountPoint } of readHierarchies()) {
+    try {
+      moveProcess(mountPoint, pid);
+    } catch (error) {
+      if (!isSystemError(error, 'EBUSY', 'EOPNOTSUPP')) throw error;
+    }
   }
 }
 

@@ -1,0 +1,45 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Chain, readBlocks } from '../image/chain';
+import { createDelta } from '../image/delta-file';
+import { blockSize } from '../image/delta-geometry';
+import { withReadOnlyFeature } from '../image/superblock';
+import type { LoopDevice } from '../loop/attach-loop';
+import { startStackServer } from '../loop/stack-server';
+import type { Warn } from '../progress';
+import { leaveCallersCgroups } from '../runtime/cgroups';
+import { newUuid } from '../uuid';
+import { requireServable } from './attach-present';
+import { ServedFiles } from './served-files';
+import { requireManifest } from './snapshot-files';
+import type { Store } from './store';
+
+/**
+ * Attaches a frozen chain by a storage server of its own, below a throw-away top that never has a name: a file system has to be able to
+ * replay its journal. The server is nobody's: it ends, with all that it holds, with the last user of the device.
+ */
+export async function serveSnapshot(store: Store, chain: Chain, label: string, warn: Warn): Promise<LoopDevice> {
+  requireServable(chain);
+  const { state, created, config } = requireManifest(chain.top);
+  const { sizeBytes } = chain;
+  await using top = await createDelta(store.containersDirectory, {
+    sizeBytes,
+    block0: withReadOnlyFeature(await readBlocks(chain, 0, blockSize), false),
+    manifest: { state: newUuid(), created, parent: { state }, config },
+  });
+  await using files = await ServedFiles.claimBelow(chain, top);
+  mkdirSync(store.runRoot, { recursive: true, mode: 0o700 });
+  const controlPath = join(store.runRoot, `.mount-${newUuid()}`);
+  const { loop } = await startStackServer({
+    label,
+    controlPath,
+    logPath: '/dev/null',
+    layers: [...files.layers],
+    sizeBytes,
+    moveToCgroup: leaveCallersCgroups,
+    warn,
+  });
+  // Nobody asks it anything. Where this command dies before, the server does it at its end.
+  rmSync(controlPath, { force: true });
+  return loop;
+}
