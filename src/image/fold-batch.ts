@@ -51,11 +51,17 @@ export async function* foldBatch(context: MergeContext, hidden: IndexedFile): As
   if (live.isTop(fold.source)) return { waits: `"${context.name}" runs on what is folded` };
   const cursor = yield* moveBatch(fold, live, batchBytesOf(context));
   if (typeof cursor !== 'number') return cursor;
-  if (cursor * blockSize < fold.image.manifest.sizeBytes) return { next: cursor };
-  // The source may have been hidden meanwhile; and what the batch had opened is closed.
+  // The image may have grown and the source been hidden meanwhile; and what the batch had opened is closed.
+  const now = findFold(context, await scanOwn(context), hidden);
+  if (!isWhole(now)) return { next: cursor };
   await using current = await LiveLayers.of(context);
-  yield* endFold(context, findFold(context, await scanOwn(context), hidden), current);
+  yield* endFold(context, now, current);
   return 'done';
+}
+
+/** Whether the image has all of the source's blocks. */
+function isWhole({ image, record }: RunningFold): boolean {
+  return record.cursor * blockSize >= image.manifest.sizeBytes;
 }
 
 function findFold(context: MergeContext, own: StateIndex, { path }: IndexedFile): RunningFold {

@@ -12,7 +12,7 @@ import { KiB, MiB } from '../../src/units';
 import { execute, plainEnvironment, seededRandom, shell, smallFileSystem, soakCount, temporaryDirectory } from '../fixtures';
 import { ChainWorld, cutAfter, expectPlain, randomBlocks, randomWorld } from './chain-world';
 import { overwrite } from '../image-workshop';
-import { type Disk, emptyDisk, Layers, withBlocks } from './layers';
+import { block, type Disk, diskBytes, emptyDisk, Layers, withBlocks } from './layers';
 
 function blocksOf(...indexes: number[]): Map<number, number> {
   return new Map(indexes.map((index) => [index, index + 1]));
@@ -132,6 +132,17 @@ describe('a merge', () => {
       message: expect.stringContaining('web@~2.delta'),
     });
     expect(world.names()).toEqual(['web.delta', 'web@~1.img', 'web@~2.delta']);
+  });
+
+  it('folds a larger source whole, though a batch ends behind the end that the image had', async () => {
+    const world = await ChainWorld.make({ batchBytes: 64 * KiB });
+    const size = 2 * diskBytes;
+    const root = await world.image('web@~1.img', someDisk());
+    const last = new Map(Array.from({ length: 64 }, (_, index) => [diskBytes / block + index * 7, index + 1]));
+    await world.delta('web.delta', root, new Map([...blocksOf(0, 5), ...last]), size);
+    expect(await settle(world.context)).toEqual([]);
+    expect(world.names()).toEqual(['web.img']);
+    await world.expectAll({ independent: true });
   });
 
   it('goes on where a cut has torn the image in the middle of its superblock', async () => {
