@@ -12,14 +12,20 @@ const measurements = {
   start: () => import('./measurements/start.mjs'),
   exec: () => import('./measurements/exec.mjs'),
   'disk-io': () => import('./measurements/disk-io.mjs'),
+  'stack-io': () => import('./stack/io.mjs'),
+  'stack-layers': () => import('./stack/layers.mjs'),
+  'stack-first-writes': () => import('./stack/first-writes.mjs'),
+  'stack-gap': () => import('./stack/gap.mjs'),
+  'stack-clones': () => import('./stack/clones.mjs'),
 };
+const groups = { stack: Object.keys(measurements).filter((name) => name.startsWith('stack-')) };
 
-const usage = `usage: npm run bench -- [${Object.keys(measurements).join('|')} …]
+const usage = `usage: npm run bench -- [${Object.keys({ ...measurements, ...groups }).join('|')} …]
   --quick            a few rounds, to see that it works
   --rounds NUMBER    rounds of each measurement instead of its own number
   --tar FILE         the Debian root file system; unless told one is made by mmdebstrap, once
   --directory DIR    where files are made and copied; build/bench unless told
-  --peers            containerd beside it (installed where it is missing)
+  --peers            containerd and qemu-storage-daemon beside it (installed where they are missing)
   --format FORMAT    table or json`;
 
 function parse() {
@@ -35,11 +41,12 @@ function parse() {
       help: { type: 'boolean', default: false },
     },
   });
-  const unknown = positionals.find((name) => !(name in measurements));
+  const names = positionals.flatMap((name) => groups[name] ?? [name]);
+  const unknown = names.find((name) => !(name in measurements));
   if (unknown !== undefined) throw new Error(`There is no measurement "${unknown}"`);
   if (!['table', 'json'].includes(values.format)) throw new Error(`There is no format "${values.format}"`);
   if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) throw new Error('--rounds wants a number');
-  return { ...values, names: positionals.length > 0 ? positionals : Object.keys(measurements) };
+  return { ...values, names: names.length > 0 ? names : Object.keys(measurements) };
 }
 
 async function main(options) {
