@@ -18,7 +18,8 @@ namespace {
 constexpr uint8_t kReadMultishot = 49;
 constexpr uint16_t kBufferGroup = 1;
 
-constexpr unsigned kIdleBuffers = 2;
+/** What an idle server keeps. */
+constexpr unsigned kIdleBuffers = 1;
 
 /** In front of the data, which is page-aligned, lies a request's header; and then, nearer, the header of its answer. */
 constexpr size_t kRequestHeader = sizeof(fuse_in_header) + sizeof(fuse_write_in);
@@ -41,7 +42,6 @@ FuseTransport::FuseTransport(Ring& ring, Engine& engine, int fuse, std::string f
       mmap(nullptr, kBuffers * kStride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) throw SystemFailure{errno, "mmap"};
   buffers_ = static_cast<char*>(base);
-  // The first few are what an idle server keeps.
   madvise(Buffer(kIdleBuffers), (kBuffers - kIdleBuffers) * kStride, MADV_HUGEPAGE);
   for (unsigned index = 0; index < kBuffers; index++) {
     Slot& slot = slots_[index];
@@ -136,7 +136,7 @@ void FuseTransport::Received(int result, unsigned flags) {
 }
 
 void FuseTransport::Take(Slot& slot) {
-  is_busy_ = were_requests_ = true;
+  were_requests_ = true;
   if (watch_) {
     ring_.Unwatch(*std::exchange(watch_, std::nullopt));
     ring_.After(kIdle, [this] { WatchForEnd(); });
@@ -166,6 +166,7 @@ void FuseTransport::Take(Slot& slot) {
     if (!IsUnanswered(header.opcode)) AnswerOther(slot, header);
     return Provide(slot);
   }
+  is_busy_ = true;
   engine_.Handle(request);
 }
 

@@ -80,7 +80,7 @@ class FuseTransport final : public Transport, private Completion {
   bool is_receiving_ = false, has_multishot_ = true, is_quiesced_ = false, is_ended_ = false;
   /** Buffers that are ready, the first ones; of them those taken back so far. */
   unsigned ready_ = 0, withheld_ = 0;
-  /** Whether a request has come since the last tick, and since `WatchForEnd` last looked. */
+  /** Whether data was asked for since the last tick, and anything since `WatchForEnd` last looked. */
   bool is_busy_ = false, were_requests_ = false;
   /** The ring's number of the watch for the end, while there is one. */
   std::optional<int> watch_;
