@@ -124,15 +124,13 @@ function regularFile({ fd, path, label, device, inode, links, fileSizeBytes }: I
 }
 
 /** Gives back what the image has by now, if nobody can see it. */
-async function* punchSource(place: IndexedFile, source: DeltaFile, from: number, end: number): AsyncGenerator<string> {
-  if (!isNameless(place)) return;
+async function* punchSource(place: IndexedFile, source: DeltaFile, from: number, next: number): AsyncGenerator<string> {
+  // The image may be the larger one.
+  const end = Math.min(next, source.sizeBytes / blockSize);
+  if (!isNameless(place) || end <= from) return;
   using lease = await Lease.take(source.fd, 0);
   if (!lease || (await hideFile(place, source.fd, lease)) === undefined) return;
-  await native().punchHole(
-    source.fd,
-    source.dataOffset + from * blockSize,
-    (Math.min(end, source.sizeBytes / blockSize) - from) * blockSize,
-  );
+  await native().punchHole(source.fd, source.dataOffset + from * blockSize, (end - from) * blockSize);
   yield 'the source gives space back';
 }
 
