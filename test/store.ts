@@ -1,5 +1,7 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TestRunner } from 'vitest';
 import { Store } from '../src/container/store';
 import { busyboxTar } from './busybox-tar';
@@ -76,6 +78,17 @@ export class TestStore {
     return join(this.root, 'containers', `${name}.img`);
   }
 
+  /** The processes that merge files of this store without being asked. */
+  mergers(): number[] {
+    const isMerger = (pid: string) => {
+      const words = commandLine(pid);
+      return words.includes('--unasked') && words[words.indexOf('--root') + 1] === this.root;
+    };
+    return readdirSync('/proc')
+      .filter((entry) => /^\d+$/.test(entry) && isMerger(entry))
+      .map(Number);
+  }
+
   async #clear(): Promise<void> {
     const names = async (...args: string[]) => (await this.loopbox(args)).stdout.split('\n').filter(Boolean);
     for (const name of await names('ps', '-q')) await this.loopbox(['stop', '-t', '0', name]);
@@ -83,9 +96,20 @@ export class TestStore {
     for (const name of await names('ls', '-q')) if (!name.includes('/')) await this.loopbox(['rm', '-f', '--snapshots', name]);
     // The next command after an end takes away what has no owner in the kernel: cgroups and run directory.
     await this.loopbox(['ls']);
+    // One that has lost its container ends by itself.
+    while (this.mergers().length > 0) await sleep(20);
     await rm(join(logs, this.component), { recursive: true, force: true });
     await rm(this.root, { recursive: true, force: true });
     await rm(this.runRoot, { recursive: true, force: true });
+  }
+}
+
+/** Empty where the process has gone. */
+function commandLine(pid: string): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  } catch {
+    return [];
   }
 }
 

@@ -3,7 +3,7 @@ import { type CheckReport, checkContainer } from '../container/check';
 import type { RepairedContainer } from '../container/repair';
 import { exitCodes } from '../errors';
 import type { Context } from './context';
-import { reclaimBehind } from './reclaim-behind';
+import { reclaimBehind } from './merge-behind';
 import { table } from './table';
 import { action, addVerb, printNames } from './verb';
 

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { type Cloned, cloneContainer } from '../container/clone';
 import { formatSize } from '../units';
 import type { Context } from './context';
-import { reclaimBehind } from './reclaim-behind';
+import { reclaimBehind } from './merge-behind';
 import { action, addVerb } from './verb';
 
 interface CloneFlags {

@@ -3,7 +3,7 @@ import { exportContainer } from '../container/transfer';
 import { LoopboxError } from '../errors';
 import { formatSize } from '../units';
 import type { Context } from './context';
-import { reclaimBehind } from './reclaim-behind';
+import { reclaimBehind } from './merge-behind';
 import { action, addVerb } from './verb';
 
 interface ExportFlags {

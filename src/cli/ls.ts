@@ -3,13 +3,22 @@ import type { ContainerInfo } from '../container/describe';
 import { listContainers } from '../container/list';
 import { formatSize } from '../units';
 import type { Context } from './context';
+import { settleBehind } from './merge-behind';
 import { table } from './table';
 import { action, addVerb, printNames } from './verb';
 
 export function register(program: Command, context: Context): void {
-  addVerb(program, 'ls', 'list all containers').action(
-    action(context, (_, __, context) => listContainers(context.store, context.warn), printContainers),
+  addVerb(program, 'ls', 'list all containers').action(action(context, (_, __, context) => look(context), printContainers));
+}
+
+/** All containers; what is to be merged of those that rest, since they ended by themselves, say, is begun. */
+export async function look(context: Context): Promise<ContainerInfo[]> {
+  const containers = await listContainers(context.store, context.warn);
+  await settleBehind(
+    context,
+    containers.filter(({ state, busy }) => state !== 'running' && !busy).map(({ name }) => name),
   );
+  return containers;
 }
 
 export function printContainers(containers: ContainerInfo[], context: Context): void {

@@ -1,8 +1,7 @@
 import type { Command } from 'commander';
 import type { ContainerInfo } from '../container/describe';
-import { listContainers } from '../container/list';
 import type { Context } from './context';
-import { printContainers } from './ls';
+import { look, printContainers } from './ls';
 import { action, addVerb } from './verb';
 
 interface PsFlags {
@@ -16,6 +15,6 @@ export function register(program: Command, context: Context): void {
 }
 
 async function runPs(_: string[], flags: PsFlags, context: Context): Promise<ContainerInfo[]> {
-  const containers = await listContainers(context.store, context.warn);
+  const containers = await look(context);
   return flags.all ? containers : containers.filter(({ state }) => state === 'running');
 }

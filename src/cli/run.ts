@@ -3,6 +3,7 @@ import { parseConfigInput } from '../container/config-input';
 import { exitCodeOf, type RunningContainer, type RunOptions, runFile, runTemplate } from '../container/run';
 import { LoopboxError } from '../errors';
 import type { Context } from './context';
+import { settleBehind } from './merge-behind';
 import { selfCommand } from './self-command';
 import { action, addConfigFlags, addVerb, type ConfigFlags, configInput, parseSizeFlag, requireTerminal } from './verb';
 
@@ -51,6 +52,7 @@ async function runRun([argument]: string[], flags: RunFlags, context: Context): 
   if (flags.detach) return container.name;
   context.forwardSignals((signal) => void container.interrupt(signal));
   context.exitCode = exitCodeOf(container.name, await container.ended);
+  if (!flags.rm) await settleBehind(context, [container.name]);
   return undefined;
 }
 

@@ -10,7 +10,7 @@ import { LoopboxError } from '../errors';
 import { formatSize } from '../units';
 import type { Context } from './context';
 import { fileTree } from './file-tree';
-import { reclaimBehind } from './reclaim-behind';
+import { reclaimBehind } from './merge-behind';
 import { table } from './table';
 import { action, addVerb, forEachName, parseSeconds, printNames } from './verb';
 

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { stopContainer } from '../container/stop';
 import type { Context } from './context';
+import { settleBehind } from './merge-behind';
 import { action, addVerb, forEachName, parseSeconds, printNames } from './verb';
 
 interface StopFlags {
@@ -15,8 +16,11 @@ export function register(program: Command, context: Context): void {
     .action(action(context, runStop, printNames));
 }
 
-function runStop(names: string[], flags: StopFlags, context: Context): Promise<string[]> {
+async function runStop(names: string[], flags: StopFlags, context: Context): Promise<string[]> {
   const timeoutSeconds = parseSeconds(flags.time);
   const { dropHeld } = flags;
-  return forEachName(names, context, (name) => stopContainer(context.store, name, { timeoutSeconds, signal: context.signal, dropHeld }));
+  const stop = (name: string) => stopContainer(context.store, name, { timeoutSeconds, signal: context.signal, dropHeld });
+  const stopped = await forEachName(names, context, stop);
+  await settleBehind(context, stopped);
+  return stopped;
 }

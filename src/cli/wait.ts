@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { exitCodeOf } from '../container/run';
 import { waitForContainer } from '../container/stop';
 import type { Context } from './context';
+import { settleBehind } from './merge-behind';
 import { action, addVerb } from './verb';
 
 export function register(program: Command, context: Context): void {
@@ -12,5 +13,6 @@ export function register(program: Command, context: Context): void {
 
 async function runWait([name = '']: string[], _options: object, context: Context): Promise<number> {
   const last = await waitForContainer(context.store, name, context.signal);
+  await settleBehind(context, [name]);
   return last ? exitCodeOf(name, last) : 0;
 }

@@ -10,8 +10,11 @@ import type { Store } from './store';
 import type { Target } from './target';
 import type { Work } from './work';
 
-/** What merges of a container's files need of its store. `verb` is that of one for stopped containers: a start in between ends it (ERR_LOOPBOX_WRONG_STATE). */
-export function mergeContext(store: Store, work: Work, options: WorkOptions, verb?: string): MergeContext {
+/**
+ * What merges of a container's files need of its store. `verb` is that of one for stopped containers: a start in between ends it (ERR_LOOPBOX_WRONG_STATE).
+ * `pauseMs`: as of `Work`.
+ */
+export function mergeContext(store: Store, work: Work, options: WorkOptions, verb?: string, pauseMs?: number): MergeContext {
   return {
     ...options,
     name: work.name,
@@ -20,7 +23,7 @@ export function mergeContext(store: Store, work: Work, options: WorkOptions, ver
     takeStructureLock: () => takeStructureLock(store, 'exclusive', structureWaitMs, options.signal),
     live: () => liveChain(work.target),
     pause: async () => {
-      await work.pause();
+      await work.pause(pauseMs);
       if (verb !== undefined) await requireStopped(store, work.target, verb);
     },
   };

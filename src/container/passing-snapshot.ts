@@ -1,6 +1,6 @@
 import { LoopboxError } from '../errors';
-import { freshNumber } from '../image/file-names';
 import { setLength } from '../image/file-io';
+import { freshNumber } from '../image/file-names';
 import { type LayerFile, openLayer } from '../image/layer-file';
 import { NewFile } from '../image/new-file';
 import { sealNewImage } from '../image/seal';

@@ -1,5 +1,5 @@
 import { explaining } from '../errors';
-import { type PendingFile, reclaim } from '../image/reclaim';
+import type { PendingFile } from '../image/reclaim';
 import { settle } from '../image/settle';
 import type { WorkOptions } from '../progress';
 import { mergeContext } from './merge';
@@ -24,15 +24,6 @@ export function settleContainer(store: Store, argument: string, options: WorkOpt
     await using work = await workOn(store, argument, 'settle', options.signal);
     await requireStopped(store, work.target, 'settle');
     const pending = await settle(mergeContext(store, work, options, 'settle'));
-    return { name: work.name, files: pathsOf(store, work.name), pending };
-  });
-}
-
-/** Gives back what a container's files without a name hold, as far as nobody needs it, whether it runs or not. */
-export function reclaimContainer(store: Store, argument: string, options: WorkOptions = {}): Promise<Settled> {
-  return explaining(`reclaim the space of "${argument}"`, async () => {
-    await using work = await workOn(store, argument, 'reclaim the space of', options.signal);
-    const pending = await reclaim(mergeContext(store, work, options));
     return { name: work.name, files: pathsOf(store, work.name), pending };
   });
 }

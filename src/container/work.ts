@@ -84,8 +84,8 @@ export interface Work extends AsyncDisposable {
   name: string;
   target: Target;
   files: StoreFiles;
-  /** Lets other commands have the container for a moment; names and files may be others afterwards. */
-  pause(): Promise<void>;
+  /** Lets other commands have the container for a moment, longer if told; names and files may be others afterwards. */
+  pause(forMs?: number): Promise<void>;
 }
 
 /** Takes the verb lock of a container of the store, as `lockTarget`. `verb` is for the error of a FILE (USAGE); NOT_FOUND where there is none of that name. */
@@ -93,9 +93,9 @@ export async function workOn(store: Store, argument: string, verb: string, signa
   const target = argument.includes('/') ? resolveTarget(store, argument) : targetOfName(store, argument);
   const name = requireName(target, verb);
   let lock = await lockTarget(store, target, signal);
-  const pause = async () => {
+  const pause = async (forMs = pauseMs) => {
     await lock.close();
-    await sleep(pauseMs);
+    await sleep(forMs);
     lock = await lockTarget(store, target, signal);
   };
   try {

@@ -1,8 +1,9 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { type FileName, parseFileName } from './file-names';
-import { openLayer } from './layer-file';
+import { type LayerFile, openLayer } from './layer-file';
 import { type FoldRecord, type Manifest, noState } from './manifest';
 
 /** A file with a manifest, as it was when the directory was looked at. */
@@ -174,10 +175,13 @@ async function lookOnce(directory: string, fileName: string, seen: ScanOptions['
   return found;
 }
 
+/** A merge keeps a file to itself for a batch. */
+const leasePatienceMs = 1000;
+
 async function lookAt(directory: string, fileName: string): Promise<IndexedFile | DamagedFile | undefined> {
   const place = { path: join(directory, fileName), directory, fileName, parsed: parseFileName(fileName) };
   try {
-    await using file = await openLayer(place.path, { noFollow: true });
+    await using file = await openPatiently(place.path);
     const { device, inode, manifest } = file;
     return manifest && { ...place, device, inode, manifest };
   } catch (error) {
@@ -185,5 +189,15 @@ async function lookAt(directory: string, fileName: string): Promise<IndexedFile 
     // It went away, or is a stranger's.
     if (error.code === 'ERR_LOOPBOX_NOT_FOUND' || (!place.parsed && !/\.(img|delta)$/.test(fileName))) return undefined;
     return { ...place, error };
+  }
+}
+
+async function openPatiently(path: string): Promise<LayerFile> {
+  for (const deadline = Date.now() + leasePatienceMs; ; await sleep(10)) {
+    try {
+      return await openLayer(path, { noFollow: true });
+    } catch (error) {
+      if (!(error instanceof LoopboxError && error.code === 'ERR_LOOPBOX_IN_USE') || Date.now() >= deadline) throw error;
+    }
   }
 }

@@ -29,7 +29,7 @@ beforeEach(async () => {
 async function place(): Promise<string> {
   const directory = join(await temporaryDirectory(), 'look');
   await mkdir(directory);
-  cleanUp(() => execute('umount', [directory]));
+  cleanUp(async () => void (await execute('umount', [directory])));
   return directory;
 }
 
@@ -42,7 +42,7 @@ async function mounted(snapshot: string): Promise<string> {
 /** What there is of mounts of this store's snapshots, but for the mount. */
 function remains(): string[] {
   const sockets = (existsSync(store.runRoot) ? readdirSync(store.runRoot) : []).filter((name) => name.startsWith('.mount-'));
-  const devices = attachedLoops().filter(({ backingFile }) => /^\/web@/.test(backingFile));
+  const devices = attachedLoops().filter(({ backingFile }) => backingFile.startsWith('/web@'));
   return [...sockets, ...devices.map(({ index }) => `loop${index}`), ...processesOf(store).map(({ pid, name }) => `${name} ${pid}`)];
 }
 
