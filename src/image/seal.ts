@@ -6,7 +6,7 @@ import { placeManifest, writeManifest } from './image-file';
 import type { LayerFile } from './layer-file';
 import type { Manifest, SealRecord } from './manifest';
 import { slotsLength } from './manifest-slots';
-import { setReadOnlyFeature, superblockChecksumOffset, superblockOffset } from './superblock';
+import { setReadOnlyFeature, superblockChecksumOffset, superblockLength, superblockOffset, withoutReadOnlyFeature } from './superblock';
 
 /**
  * Makes a file that no one else knows a sealed image: ext4's `read-only` feature, then the manifest with the evidence. The caller syncs.
@@ -85,7 +85,11 @@ async function changedPart(file: LayerFile, sealed: SealRecord): Promise<string 
   return sealed.mapCrc32c === undefined || sealed.mapCrc32c === (await mapChecksum(file)) ? undefined : 'its map';
 }
 
-/** Without ext4's own checksum at its end: a CRC over bytes and their CRC is the same for all bytes. */
+/**
+ * Without ext4's own checksum at its end: a CRC over bytes and their CRC is the same for all bytes. And as if it were not read-only: a seal
+ * sets that feature first and writes the manifest at the file's end later, and a copy that was begun before has the one, not the other.
+ */
 async function superblockChecksum(fd: number): Promise<number> {
-  return crc32c(await readAt(fd, superblockOffset, superblockChecksumOffset));
+  const bytes = await readAt(fd, superblockOffset, superblockLength);
+  return crc32c(withoutReadOnlyFeature(bytes).subarray(0, superblockChecksumOffset));
 }

@@ -122,6 +122,14 @@ export function withReadOnlyFeature(head: Buffer, on: boolean): Buffer {
   return copy;
 }
 
+/** A copy of a superblock, sound or not, with the feature's bit cleared; its checksum is left as it is. */
+export function withoutReadOnlyFeature(superblock: Buffer): Buffer {
+  const copy = Buffer.from(superblock);
+  if (copy.length >= superblockLength)
+    copy.writeUInt32LE((copy.readUInt32LE(at.readOnlyCompatible) & ~readOnlyCompatibleReadOnly) >>> 0, at.readOnlyCompatible);
+  return copy;
+}
+
 /** Returns whether the superblock in `bytes` was changed. */
 function changeReadOnlyFeature(bytes: Buffer, on: boolean): boolean {
   const superblock = parseSuperblock(bytes);

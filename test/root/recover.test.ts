@@ -7,13 +7,15 @@ import { writeManifest } from '../../src/image/image-file';
 import { openLayer } from '../../src/image/layer-file';
 import type { Manifest } from '../../src/image/manifest';
 import { recover, recoverSteps } from '../../src/image/recover';
+import { verifySeal } from '../../src/image/seal';
 import type { IndexedFile } from '../../src/image/state-index';
 import { parseSuperblock } from '../../src/image/superblock';
 import { unlinkNeedless } from '../../src/image/unlink-file';
 import { tryLock } from '../../src/flock';
 import { KiB, MiB } from '../../src/units';
 import { newUuid } from '../../src/uuid';
-import { shell } from '../fixtures';
+import { execute, shell } from '../fixtures';
+import { overwrite } from '../image-workshop';
 import { block, type Disk, diskBytes, diskOf, emptyDisk, folding, Layers, withBlocks } from './layers';
 
 const base = withBlocks(
@@ -422,6 +424,19 @@ describe('unlinkNeedless', () => {
 });
 
 describe('a seal', () => {
+  it('does not refuse a slow copy that was begun before it, and ends after it', async () => {
+    const layers = await Layers.make();
+    const copy = await Layers.make();
+    await layers.image('web@mon.img', base);
+    const { output: head } = await execute('head', ['-c', '4096', layers.path('web@mon.img')]);
+    await layers.seal('web@mon.img');
+    await shell('cp', layers.path('web@mon.img'), copy.path('web@mon.img'));
+    await overwrite(copy.path('web@mon.img'), 0, head);
+    await using file = await openLayer(copy.path('web@mon.img'));
+    expect(file).toMatchObject({ superblock: { readOnly: false }, manifest: { sealed: {} } });
+    await verifySeal(file);
+  });
+
   it('is set once, also after a cut, and tells what is known of the snapshot', async () => {
     const layers = await Layers.make();
     await layers.image('web@mon.img', base);
