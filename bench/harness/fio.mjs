@@ -56,7 +56,7 @@ export function fioTar(workspace) {
     copyFileSync(path, join(tree, path));
   }
   for (const directory of ['bin', 'dev', 'etc', 'proc', 'sys', 'tmp']) mkdirSync(join(tree, directory), { recursive: true });
-  for (const name of ['sleep', 'dd', 'sync', 'sh', 'cat']) output('ln', ['-s', programs[1], join(tree, `bin/${name}`)]);
+  for (const name of ['cat', 'dd', 'killall', 'sleep']) output('ln', ['-s', programs[1], join(tree, `bin/${name}`)]);
   output('tar', ['-C', tree, '-cf', tar, '.']);
   return tar;
 }

@@ -51,6 +51,6 @@ export function row(name, figures, { unit = 'ms', reference } = {}) {
 
 /** A goal and how it was met. One that is missed by less than a fifth is `near`. */
 export function goal(text, value, limit, { better = 'less', unit = '×' } = {}) {
-  const reached = better === 'less' ? limit / value : value / limit;
+  const reached = better === 'more' ? value / limit : value > 0 ? limit / value : 1;
   return { text, value, limit, unit, verdict: reached >= 1 ? 'met' : reached >= 0.8 ? 'near' : 'missed' };
 }

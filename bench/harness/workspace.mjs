@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { output, time } from './command.mjs';
@@ -47,18 +48,23 @@ export class Workspace {
   /** A store of its own, in the workspace unless told. */
   store(directory = this.directory) {
     const store = new BenchStore(mkdtempSync(join(directory, 'store-')));
-    this.cleanUp(() => store.close());
+    store.close = this.cleanUp(() => store.remove());
     return store;
   }
 
-  /** A directory on an XFS, which has reflinks: a file system in a file, mounted. */
-  xfs(sizeBytes) {
-    const [image, target] = [this.path('xfs.img'), this.path('xfs')];
+  /** A directory on an XFS, which has reflinks: a file system in a file, mounted; with `isDirect` on a loop device with direct I/O. */
+  xfs(sizeBytes, { isDirect = false } = {}) {
+    const directory = mkdtempSync(this.path('xfs-'));
+    const [image, target] = [join(directory, 'image'), join(directory, 'mount')];
     writeFileSync(image, '');
     truncateSync(image, sizeBytes);
     mkdirSync(target);
-    output('mkfs.xfs', ['-q', '-m', 'reflink=1', image]);
-    this.mount(target, '-o', 'loop', image);
+    output('mkfs.xfs', ['-q', '-m', 'reflink=1', '-s', 'size=4096', image]);
+    if (isDirect) {
+      const device = output('losetup', ['--find', '--show', '--direct-io=on', '--sector-size=4096', image]);
+      this.cleanUp(() => output('losetup', ['--detach', device]));
+      this.mount(target, device);
+    } else this.mount(target, '-o', 'loop', image);
     return target;
   }
 
@@ -106,6 +112,11 @@ class BenchStore {
     return time(program, args, { env: this.#env });
   }
 
+  /** `loopbox ARGUMENTS` in the background. */
+  spawn(...args) {
+    return spawn(program, args, { env: this.#env, stdio: ['ignore', 'pipe', 'pipe'] });
+  }
+
   /** What `loopbox ARGUMENTS` prints. */
   loopbox(...args) {
     return output(program, args, { env: this.#env });
@@ -124,9 +135,10 @@ class BenchStore {
     return join(this.runRoot, this.#component, name);
   }
 
-  close() {
+  /** Removes all of it; `close` does so no more than once. */
+  remove() {
     const names = this.loopbox('ls', '-q').split('\n').filter(Boolean);
-    if (names.length > 0) this.loopbox('rm', '-f', ...names);
+    if (names.length > 0) this.loopbox('rm', '-f', '--snapshots', ...names);
     if (existsSync(this.runRoot) && this.#component) rmSync(join('/var/log/loopbox', this.#component), { recursive: true, force: true });
     rmSync(this.directory, { recursive: true, force: true });
   }

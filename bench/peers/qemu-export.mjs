@@ -16,10 +16,9 @@ export function hasQemuExport(workspace) {
 export async function qemuExport(workspace, file, sizeBytes) {
   const target = workspace.path('qemu-export');
   writeFileSync(target, '');
-  const daemon = spawn('qemu-storage-daemon', [
-    ...['--blockdev', `driver=file,node-name=file,filename=${file},cache.direct=on,aio=native`],
-    ...['--export', `type=fuse,id=export,node-name=file,mountpoint=${target},writable=on`],
-  ]);
+  const source = `driver=file,node-name=file,filename=${file},cache.direct=on,aio=native`;
+  const shown = `type=fuse,id=export,node-name=file,mountpoint=${target},writable=on`;
+  const daemon = spawn('qemu-storage-daemon', ['--blockdev', source, '--export', shown], { stdio: ['ignore', 'ignore', 'pipe'] });
   let words = '';
   daemon.stderr.on('data', (data) => (words += data));
   const ended = new Promise((resolve) => daemon.once('exit', resolve));

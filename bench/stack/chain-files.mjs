@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { output } from '../harness/command.mjs';
 import { fill } from '../harness/fio.mjs';
 
 const KiB = 1024;
@@ -57,6 +58,11 @@ export function makeStripedChain(pathOf, length, { sizeBytes, stripedBytes, stri
     });
     return layer;
   });
+}
+
+/** Takes a file's pages out of the page cache. */
+export function forget(path) {
+  output('dd', [`of=${path}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0', 'status=none']);
 }
 
 function withFile(path, body) {

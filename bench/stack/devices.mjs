@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, constants, existsSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -65,18 +65,6 @@ export async function servedBy(program, args) {
     await ended;
   };
   return { path, pids: [server.pid, Number(worker)], close };
-}
-
-/** Ticks of the clock, 10 ms each, that processes have had of the CPU. */
-export function ticksOf(pids) {
-  const fields = pids.map((pid) => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' '));
-  return fields.reduce((sum, parts) => sum + Number(parts[11]) + Number(parts[12]), 0);
-}
-
-/** Ticks that the machine's CPUs have been busy. */
-export function ticksOfMachine() {
-  const [user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'utf8').split('\n')[0].trim().split(/\s+/).slice(1).map(Number);
-  return user + nice + system + irq + softirq;
 }
 
 async function hasEnded(pid) {

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import { output } from '../harness/command.mjs';
-import { diskJobs, isRead, runFio, syncedWrite, timed } from '../harness/fio.mjs';
-import { alternate, goal, median, quantile } from '../harness/samples.mjs';
+import { diskJobs, isRead, syncedWrite } from '../harness/fio.mjs';
+import { alternate, goal, median } from '../harness/samples.mjs';
 import { hasQemuExport, qemuExport } from '../peers/qemu-export.mjs';
-import { makeDelta, makeFullDelta, makeImage } from './chain-files.mjs';
-import { kernelLoop, served, servedBy, ticksOf, ticksOfMachine } from './devices.mjs';
+import { forget, makeDelta, makeFullDelta, makeImage } from './chain-files.mjs';
+import { kernelLoop, served, servedBy } from './devices.mjs';
+import { longest, measureJob, spread } from './job.mjs';
 
 const jobs = [...diskJobs.slice(0, 4), syncedWrite, ...diskJobs.slice(4)];
 const goals = [0.85, 0.9, 0.85, 0.9, 0.75, 1, 1];
@@ -19,7 +20,8 @@ export async function measure(workspace) {
   const samples = Object.fromEntries(contestants.map(({ name }) => [name, []]));
   for (const job of jobs) {
     const takers = contestants.filter(({ readsOnly }) => !readsOnly || isRead(job));
-    const runs = takers.map((taker) => [taker.name, { prepare: taker.prepare, run: () => measureJob(taker.device, job, seconds) }]);
+    const asked = { ...job, args: [...job.args, `--size=${sizeBytes}`] };
+    const runs = takers.map((taker) => [taker.name, { prepare: taker.prepare, run: () => measureJob(taker.device, asked, seconds) }]);
     const figures = await alternate(Object.fromEntries(runs), workspace.rounds(5), { warmUps: 0 });
     for (const [name, rounds] of Object.entries(figures)) samples[name].push([job.name, rounds]);
   }
@@ -51,7 +53,12 @@ export async function measure(workspace) {
       ...contestants.filter(({ proofOf }) => proofOf).flatMap(({ name, proofOf }) => goalsOf(proofOf, name, () => 0.93)),
       ...(taken(qemu) ? goalsOf('server, raw file', qemu, () => 1.5) : []),
     ],
-    notes,
+    notes: [
+      ...notes,
+      longest(
+        contestants.flatMap(({ name }) => samples[name].flatMap(([job, rounds]) => rounds.map((round) => [`${name}, ${job}`, round]))),
+      ),
+    ],
   };
 }
 
@@ -102,22 +109,4 @@ async function makeProofs(workspace, directory, [raw, full, empty]) {
       readsOnly: true,
     },
   ];
-}
-
-function measureJob({ path, pids }, { args, figure }, seconds) {
-  const before = [ticksOf(pids), ticksOfMachine()];
-  const job = runFio(path, [...args, `--size=${sizeBytes}`, ...timed(seconds)]);
-  const [served, machine] = [ticksOf(pids) - before[0], ticksOfMachine() - before[1]].map((ticks) => ticks * 1e4);
-  const own = ((job.usr_cpu + job.sys_cpu) / 100) * job.job_runtime * 1000;
-  const count = job.read.total_ios + job.write.total_ios;
-  return { rate: figure(job), processes: (served + own) / count, machine: machine / count };
-}
-
-function spread(figures) {
-  return `${median(figures).toFixed(2)} ±${((quantile(figures, 0.75) - quantile(figures, 0.25)) / 2).toFixed(2)}`;
-}
-
-/** Takes a file's pages out of the page cache. */
-function forget(path) {
-  output('dd', [`of=${path}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0', 'status=none']);
 }
