@@ -20,7 +20,7 @@ export async function listContainers(store: Store, warn: Warn): Promise<Containe
     if ((await inspectRun(target.directory)).running) running.push(target);
   }
   // Looked for last: what a tidy-up has removed is not there any more.
-  for (const name of store.interruptedNames()) await tidyNames(store, name).catch(warnOf);
+  for (const name of new Set([...store.interruptedNames(), ...store.absentNames()])) await tidyNames(store, name).catch(warnOf);
   const names = store.namesOfFiles();
   const files = await StoreFiles.scan(store);
   const targets = [...names.map((name) => namedTarget(store, name)), ...running.filter(({ id }) => !names.includes(id))];

@@ -101,6 +101,13 @@ export class Store {
     });
   }
 
+  /** The containers of which there are files, but no present: it was taken away, or a rename was killed right after it. */
+  absentNames(): string[] {
+    const parsed = this.#fileNames().flatMap((fileName) => parseFileName(fileName) ?? []);
+    const present = new Set(parsed.flatMap(({ role, name }) => (role === 'top' ? name : [])));
+    return [...new Set(parsed.map(({ name }) => name))].filter((name) => !present.has(name));
+  }
+
   /** Whether any container may stand on another file than its own. */
   hasDeltas(): boolean {
     return this.#fileNames().some((fileName) => fileName.endsWith('.delta'));

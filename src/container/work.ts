@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { LoopboxError } from '../errors';
 import { parseFileName } from '../image/file-names';
 import { recover } from '../image/recover';
+import type { IndexedFile } from '../image/state-index';
 import { StackControl } from '../loop/stack-control';
 import { inspectRun } from '../runtime/status';
 import { FileLock, takeVerbLock } from './locks';
@@ -32,13 +33,26 @@ export async function lockTarget(store: Store, target: Target, signal?: AbortSig
 
 async function recoverContainer(store: Store, target: Target, name: string): Promise<void> {
   const [only, ...others] = store.fileNamesOf(name);
-  // A present that is alone has nothing to be recovered from.
-  if (others.length === 0 && (only === undefined || parseFileName(only)?.role === 'top')) return;
+  const absent = store.absentNames();
+  // A present that is alone has nothing to be recovered from, unless it was renamed, and what belongs to it was not yet.
+  if (others.length === 0 && (only === undefined || parseFileName(only)?.role === 'top') && absent.length === 0) return;
+  if (absent.includes(name)) {
+    const heir = await renamedFrom(store, name);
+    if (heir !== undefined) await tidyNames(store, heir);
+    if (store.fileNamesOf(name).length === 0) return;
+  }
   const live = await servedFile(store, target, name);
   await recover(store.containersDirectory, name, { live, renameRest: async (from, to) => moveRunAlong(store, from, to) });
 }
 
-/** Finishes what a command left that was killed while a container had no present, where no other works on it now. */
+/** The container that was called NAME when a rename of it was killed, and has left files under that name. */
+async function renamedFrom(store: Store, name: string): Promise<string | undefined> {
+  const { files } = (await StoreFiles.scan(store)).index;
+  const isHeir = ({ parsed, manifest }: IndexedFile) => parsed?.role === 'top' && manifest.formerly === name;
+  return files.find(isHeir)?.parsed?.name;
+}
+
+/** Finishes what a killed command left of a container's names, where no other works on it now. */
 export async function tidyNames(store: Store, name: string): Promise<void> {
   await using lock = await FileLock.take(store.verbLockPath(name), 'exclusive', 0);
   if (lock) await recoverContainer(store, namedTarget(store, name), name);

@@ -1,6 +1,9 @@
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { writeManifest } from '../../src/image/image-file';
+import { openLayer } from '../../src/image/layer-file';
+import type { Manifest } from '../../src/image/manifest';
 import { changeDisk, contentOfState } from '../chain-view';
 import type { TestStore } from '../fixtures';
 import { sleep, storeWithSleeper } from '../sleeper';
@@ -118,5 +121,22 @@ describe('rename', () => {
     expect(await store.loopbox(['rename', 'new', 'linked'])).toMatchObject({ code: 11 });
     await store.done('snapshot', 'restore', 'new@one');
     expect(await contentOfState(store, 'new')).toBe(states['web@one']);
+  });
+
+  it('that was killed once the present had its new name is finished by the next command, asked for by either name', async () => {
+    await store.done('snapshot', 'create', 'web@one');
+    await store.done('snapshot', 'create', 'web@two');
+    const content = await contentOfState(store, 'web');
+    const inStore = (name: string) => join(store.root, 'containers', name);
+    for (const look of [['set', 'new', '--pids', '9'], ['ls'], ['rm', '--snapshots', 'web']]) {
+      const top = await openLayer(inStore('web.delta'), { write: true });
+      await writeManifest(top, { ...(top.manifest as Manifest), formerly: 'web' });
+      await top.close();
+      await rename(inStore('web.delta'), inStore('new.delta'));
+      await store.loopbox(look);
+      expect([look, containerFiles(store)]).toEqual([look, ['new.delta', 'new@one.img', 'new@two.delta']]);
+      await expectTruth(store, { new: content, 'new@one': content, 'new@two': content });
+      await store.done('rename', 'new', 'web');
+    }
   });
 });
