@@ -1,0 +1,64 @@
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { shell } from '../execute';
+import type { TestStore } from '../store';
+import { temporaryDirectory } from '../temporary';
+import { type CampaignCounts, type CampaignOptions, cutEverywhere } from './campaign';
+import { Content } from './content';
+import { Recording } from './log';
+import { StateReader } from './reader';
+import { Recoverer } from './recoverer';
+import { type CutState, Replay } from './replay';
+import { type Shown, shownBy, VerbExpectation } from './verb-expectation';
+
+export interface VerbOptions extends Omit<CampaignOptions, 'recoverer' | 'elsewhere'> {
+  /** Whether the present is another afterwards. */
+  restores: boolean;
+}
+
+/** Runs a verb on a store whose containers are at rest, and cuts the power at each moment of what it did to their files. */
+export async function cutVerb(store: TestStore, verb: string[], options: VerbOptions): Promise<CampaignCounts> {
+  const { random, restores } = options;
+  const directory = join(store.root, 'containers');
+  const elsewhere: CutState = new Map([['../templates/small.img', Content.ofFile(join(store.root, 'templates/small.img'))]]);
+  const recording = new Recording(directory, join(await temporaryDirectory(), 'log'));
+  const replay = Replay.ofDirectory(directory);
+  const before = shownBy(new StateReader(replay.cut('lost', random), elsewhere));
+  const result = await store.loopbox(verb, { env: recording.environment });
+  expect(result).toMatchObject({ code: 0, stderr: '' });
+  const log = recording.take();
+
+  const wanted = Replay.ofDirectory(directory).cut('lost', random);
+  const after = shownBy(new StateReader(wanted, elsewhere));
+  for (const [name, blocks] of after) if (!(restores && name === 'web')) expectSame(name, before.get(name), blocks);
+  for (const shown of [before, after]) await expectSound(shown);
+
+  const expectation = new VerbExpectation(before, after);
+  const counts = await cutEverywhere(replay, log, expectation, { ...options, elsewhere, recoverer: await Recoverer.start() });
+  expectComplete(replay.cut('kept', random), wanted);
+  // What has returned lasts.
+  new VerbExpectation(after, after).holdsRecovered(new StateReader(replay.cut('lost', random), elsewhere));
+  return counts;
+}
+
+function expectSame(name: string, before: Buffer[] | undefined, after: Buffer[]): void {
+  // The first holds what a seal changes.
+  if (before) expect(after.findIndex((block, index) => index > 0 && !block.equals(before[index] as Buffer)), name).toBe(-1);
+}
+
+/** The log tells all that was done. */
+function expectComplete(replayed: CutState, wanted: CutState): void {
+  expect([...replayed.keys()].sort()).toEqual([...wanted.keys()].sort());
+  for (const [path, content] of wanted) expect(content.firstDifference(replayed.get(path) ?? Content.empty()), path).toBeUndefined();
+}
+
+/** What the names stand for are file systems. */
+async function expectSound(shown: Shown): Promise<void> {
+  const path = join(await temporaryDirectory(), 'view');
+  for (const blocks of shown.values()) {
+    await writeFile(path, Buffer.concat(blocks));
+    await shell('e2fsck', '-fn', path);
+    await rm(path);
+  }
+}

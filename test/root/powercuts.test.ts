@@ -1,0 +1,63 @@
+import { describe, expect, it } from 'vitest';
+import { changeDisk } from '../chain-view';
+import { seededRandom, soakCount, type TestStore } from '../fixtures';
+import { cutVerb } from '../powercuts/cut-verb';
+import { smallStore } from '../powercuts/world';
+
+interface Case {
+  verb: string[];
+  /** What is done before, on an image. */
+  before?: (store: TestStore) => Promise<void>;
+  /** The containers that it is about; `web` unless told. */
+  names?: string[];
+  /** Whether the present is another afterwards. */
+  restores?: boolean;
+}
+
+/** Snapshots, and something that has changed since each of them. */
+async function snapshots(store: TestStore, ...names: string[]): Promise<void> {
+  for (const name of names) {
+    await store.done('snapshot', 'create', `web@${name}`);
+    await changeDisk(store, 'web', `rm -f root/big; head -c 150000 /dev/urandom > root/big; echo ${name} > root/since`);
+  }
+}
+
+const direct = async (store: TestStore) => void (await store.done('set', 'web', '--attach', 'direct'));
+
+const cases: Record<string, Case> = {
+  'snapshot as a whole image': { verb: ['snapshot', 'create', 'web@new'], before: direct },
+  'restore of a whole image': {
+    verb: ['snapshot', 'restore', 'web@mon'],
+    restores: true,
+    before: async (store) => {
+      await direct(store);
+      await snapshots(store, 'mon');
+    },
+  },
+  'snapshot of an image': { verb: ['snapshot', 'create', 'web@new'] },
+  'snapshot of a delta': { verb: ['snapshot', 'create', 'web@new'], before: (store) => snapshots(store, 'mon') },
+  restore: { verb: ['snapshot', 'restore', 'web@mon'], before: (store) => snapshots(store, 'mon', 'tue'), restores: true },
+  'snapshot rm with absorb': { verb: ['snapshot', 'rm', '--wait', 'web@tue'], before: (store) => snapshots(store, 'mon', 'tue', 'wed') },
+  'snapshot rm with fold': { verb: ['snapshot', 'rm', '--wait', 'web@mon'], before: (store) => snapshots(store, 'mon', 'tue') },
+  settle: { verb: ['settle', 'web'], before: (store) => snapshots(store, 'mon', 'tue') },
+  'flatten of a chain': { verb: ['flatten', 'web'], before: (store) => snapshots(store, 'mon') },
+  rename: { verb: ['rename', 'web', 'site'], names: ['web', 'site'], before: (store) => snapshots(store, 'mon') },
+  set: { verb: ['set', 'web', '--pids', '50', '--label', 'a=b'] },
+  'create --linked': { verb: ['create', '--linked', '--template', 'small', 'site'], names: ['site', 'web'] },
+  'flatten of a linked container': {
+    verb: ['flatten', 'site'],
+    names: ['site', 'web'],
+    before: async (store) => void (await store.done('create', '--linked', '--template', 'small', 'site')),
+  },
+};
+
+describe('power cuts', () => {
+  it.each(Object.entries(cases))('%s: at every cut the names tell the truth, and recover leaves what was or what shall be', async (_, one) => {
+    const { verb, before, names = ['web'], restores = false } = one;
+    const store = await smallStore();
+    await before?.(store);
+    const counts = await cutVerb(store, verb, { random: seededRandom(), states: soakCount(20_000), recovered: soakCount(600), names, restores });
+    expect(counts.states).toBeGreaterThanOrEqual(soakCount(20_000));
+    console.log(`${verb.join(' ')}: ${JSON.stringify(counts)}`);
+  });
+});
