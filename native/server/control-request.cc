@@ -27,7 +27,8 @@ struct VerbForm {
 constexpr Key kSwitchKeys[] = {
     {.name = "old", .text = &ControlRequest::old_name},     {.name = "kept", .text = &ControlRequest::kept_name},
     {.name = "next", .text = &ControlRequest::next_name},   {.name = "top", .text = &ControlRequest::top_name},
-    {.name = "map", .number = &ControlRequest::map_offset}, {.name = "data", .number = &ControlRequest::data_offset}};
+    {.name = "map", .number = &ControlRequest::map_offset}, {.name = "data", .number = &ControlRequest::data_offset},
+    {.name = "owned", .number = &ControlRequest::owned_end}};
 constexpr Key kAbsorbKeys[] = {{.name = "slot", .number = &ControlRequest::slot},
                                {.name = "from", .number = &ControlRequest::block}};
 constexpr Key kFoldKeys[] = {{.name = "slot", .number = &ControlRequest::slot},

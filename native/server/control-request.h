@@ -27,6 +27,8 @@ struct ControlRequest {
   /** Of the prepared top. */
   uint64_t map_offset = 0;
   uint64_t data_offset = 0;
+  /** It has none of the disk's blocks from this one on. */
+  uint64_t owned_end = 0;
   /** The layer that is absorbed, folded or dropped. */
   uint64_t slot = 0;
   /** The layer that a fold writes to. */

@@ -223,8 +223,10 @@ void Control::Switch(const ControlRequest& request, std::vector<Fd> descriptors,
                        .old_name = request.old_name,
                        .kept_name = request.kept_name,
                        .next_name = request.next_name,
-                       .top_name = request.top_name};
-  if (!IsPreparedTop(descriptors[0].get(), order.top)) return respond(Refusal(EINVAL, "this is no prepared top"));
+                       .top_name = request.top_name,
+                       .owned_end = request.owned_end};
+  if (order.owned_end == 0 || !IsPreparedTop(descriptors[0].get(), order.top))
+    return respond(Refusal(EINVAL, "this is no prepared top"));
   if (!IsDirectory(descriptors[1].get())) return respond(Refusal(EINVAL, "this is no directory"));
   try {
     order.top.fd = keeper_.Adopt(std::move(descriptors[0]));

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "engine.h"
@@ -65,11 +66,11 @@ void Engine::Switch(SwitchOrder order, std::function<void(int, Slot)> done) {
     } catch (const SystemFailure& failure) {
       return fail(-failure.error);
     }
-    LoadNextTop(*slot, 0, [this, pending, fail, end](int error) {
+    uint64_t end_page = std::min(state_.pages(), (order.owned_end - 1) / kPageBlocks + 1);
+    LoadNextTop(*slot, 0, end_page, [this, pending, fail, end](int error) {
       if (error) return fail(error);
       Quietly([this, pending, fail, end] {
-        flushes_.Add([this, pending, fail, end](int flush_error) {
-          int result = flush_error ? flush_error : CopyFirstBlock(pending.slot);
+        EndTop(pending.slot, [this, pending, fail, end](int result) {
           if (!result) result = CarryOut(pending);
           GoOn();
           if (result) return fail(result);
@@ -81,18 +82,29 @@ void Engine::Switch(SwitchOrder order, std::function<void(int, Slot)> done) {
   });
 }
 
-void Engine::LoadNextTop(Slot slot, uint64_t page, Done done) {
-  uint64_t pages = std::min<uint64_t>(state_.pages() - page, kMaxTransfer / kBlockBytes);
+void Engine::LoadNextTop(Slot slot, uint64_t page, uint64_t end_page, Done done) {
+  uint64_t pages = std::min<uint64_t>(end_page - page, kMaxTransfer / kBlockBytes);
   const Layer& layer = state_.layer(slot);
-  auto read = [this, slot, page, pages, done = std::move(done)](int error) {
+  auto read = [this, slot, page, pages, end_page, done = std::move(done)](int error) {
     if (error) return done(error);
     map_.AddToNextTop(state_.layer(slot), page, scratch_.transfer(), pages);
-    if (page + pages < state_.pages()) return LoadNextTop(slot, page + pages, done);
+    if (page + pages < end_page) return LoadNextTop(slot, page + pages, end_page, done);
     state_.SetLoaded(slot);
     done(0);
   };
   map_read_.Start(files_[slot], scratch_.transfer(), pages * kBlockBytes, layer.map_offset + page * kBlockBytes,
                   std::move(read));
+}
+
+void Engine::EndTop(Slot next, Done done) {
+  auto end = [done = std::move(done), left = std::make_shared<int>(2), first = std::make_shared<int>(0)](int error) {
+    if (error && !*first) *first = error;
+    if (--*left == 0) done(*first);
+  };
+  flushes_.Add(end);
+  // The round is under way while this thread copies.
+  ring_.Submit();
+  end(CopyFirstBlock(next));
 }
 
 int Engine::CopyFirstBlock(Slot next) {

@@ -24,6 +24,8 @@ struct SwitchOrder {
   int directory;
   /** Names in the directory: today's top and what it is to be called; the next top and what that is to be called. */
   std::string old_name, kept_name, next_name, top_name;
+  /** The next top has none of the disk's blocks from this one on: no more of its map is read. */
+  uint64_t owned_end = UINT64_MAX;
 };
 
 /**
@@ -152,7 +154,12 @@ class Engine {
   void GoOn();
 
   // engine-switch.cc
-  void LoadNextTop(Slot slot, uint64_t page, Done done);
+  void LoadNextTop(Slot slot, uint64_t page, uint64_t end_page, Done done);
+  /**
+   * While no request is under way: a flush round of the top, and the first block of the next one. What waits in the
+   * frozen guest waits for the longer of the two.
+   */
+  void EndTop(Slot next, Done done);
   /**
    * The next top owns the disk's first block from the start, which the guest may have changed since it was prepared:
    * copies it, durably. Returns 0 or a negative errno.

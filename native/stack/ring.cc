@@ -125,6 +125,10 @@ io_uring_sqe* Ring::Next(Completion* completion, unsigned kind, uint8_t opcode, 
   return entry;
 }
 
+void Ring::Submit() {
+  io_uring_submit(&ring_);
+}
+
 int Ring::RegisterFile(int fd) {
   if (free_files_.empty()) throw SystemFailure{ENFILE, "io_uring_register"};
   int index = free_files_.back();

@@ -43,6 +43,9 @@ class Ring {
   io_uring_sqe* Next(Completion* completion, unsigned kind, uint8_t opcode, int file, const void* address,
                      uint32_t length, uint64_t offset, unsigned flags);
 
+  /** Sends off what there is, before the caller does something that takes time. */
+  void Submit();
+
   /** Registers a descriptor, under the index that is returned. Throws a SystemFailure. */
   int RegisterFile(int fd);
   void UnregisterFile(int index);

@@ -22,7 +22,8 @@ namespace {
 const std::pair<std::string, size_t> kRequests[] = {
     {"loopbox 1 status\n", 0},
     {"loopbox 1 layers\n", 0},
-    {"loopbox 1 switch\nold=db.img\nkept=db@a.img\nnext=db.next\ntop=db.delta\nmap=1048576\ndata=2097152\n", 2},
+    {"loopbox 1 switch\nold=db.img\nkept=db@a.img\nnext=db.next\ntop=db.delta\nmap=1048576\ndata=2097152\nowned=1\n",
+     2},
     {"loopbox 1 flush\n", 0},
     {"loopbox 1 absorb\nslot=3\nfrom=0\n", 0},
     {"loopbox 1 fold\nslot=3\ninto=0\nto=9223372036854775807\n", 0},
@@ -80,7 +81,7 @@ void RefusesTheRest() {
   }
   for (const std::string& name : {std::string(), std::string("."), std::string(".."), std::string("a/b"),
                                   std::string("/"), std::string("a\0b", 3), std::string(256, 'a')}) {
-    EXPECT(Refusal("loopbox 1 switch\nold=" + name + "\nkept=k\nnext=n\ntop=t\nmap=1\ndata=2\n", 2) == EINVAL);
+    EXPECT(Refusal("loopbox 1 switch\nold=" + name + "\nkept=k\nnext=n\ntop=t\nmap=1\ndata=2\nowned=1\n", 2) == EINVAL);
   }
   EXPECT(Refusal("loopbox 1 status\n" + std::string(kMaxControlRequest, '\n')) == EINVAL);
 }

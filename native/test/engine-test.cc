@@ -235,7 +235,9 @@ class Disk {
                       .old_name = names_.back(),
                       .kept_name = "disk@" + std::to_string(++switches_),
                       .next_name = "disk.next",
-                      .top_name = "disk.delta"};
+                      .top_name = "disk.delta",
+                      // All of its map is read, or no more than what has a bit.
+                      .owned_end = switches_ % 2 ? 1 : UINT64_MAX};
     names_.back() = order.kept_name;
     names_.push_back(order.top_name);
     layers_.push_back(next);

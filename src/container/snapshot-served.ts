@@ -74,6 +74,7 @@ export async function putTopAside<T extends SnapshotRecord | undefined>(
     names: namesOfCommit(commit),
     mapOffset: prepared.manifest.mapOffset,
     dataOffset: prepared.manifest.dataOffset,
+    ownedEnd: 1,
   };
   const record = await frozen(async () => void (await control.switchTop(request)));
   await sealKept(commit, record);

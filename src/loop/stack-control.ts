@@ -37,6 +37,8 @@ export interface SwitchRequest {
   names: { old: string; kept: string; next: string; top: string };
   mapOffset: number;
   dataOffset: number;
+  /** The prepared top has none of the disk's blocks from this one on: no more of its map is read while the guest waits. */
+  ownedEnd: number;
 }
 
 type Values = Record<string, number | string>;
@@ -89,14 +91,14 @@ export class StackControl {
   }
 
   /** Drains, flushes, renames and syncs the directory, then writes go to the prepared top. Returns its slot. */
-  async switchTop({ nextFd, directoryFd, names, mapOffset, dataOffset }: SwitchRequest): Promise<number> {
+  async switchTop({ nextFd, directoryFd, names, mapOffset, dataOffset, ownedEnd }: SwitchRequest): Promise<number> {
     const { dev, ino } = fstatSync(nextFd, { bigint: true });
     const isNext = (layer: StackLayer) => layer.device === dev && layer.inode === ino;
     const done = (status: StackStatus) => {
       const top = status.layers.at(-1);
       return top && isNext(top) ? top.slot : undefined;
     };
-    const values = { ...names, map: mapOffset, data: dataOffset };
+    const values = { ...names, map: mapOffset, data: dataOffset, owned: ownedEnd };
     return await this.#until(done, async () => toNumber(first(await this.#askOnce('switch', values, [nextFd, directoryFd]), 'top')));
   }
 

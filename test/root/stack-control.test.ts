@@ -35,7 +35,7 @@ async function prepareSwitch(chain: ServedChain, kept: string): Promise<SwitchRe
   const directoryFd = openSync(chain.directory, constants.O_RDONLY | constants.O_DIRECTORY);
   const names = { old: 'disk.delta', kept, next: 'disk.next', top: 'disk.delta' };
   const close = () => [nextFd, directoryFd].forEach(closeSync);
-  return { nextFd, directoryFd, names, ...chain.geometry(), close };
+  return { nextFd, directoryFd, names, ...chain.geometry(), ownedEnd: chain.sizeBytes / (4 * KiB), close };
 }
 
 /** A chain whose top is called `disk.delta`. */
@@ -102,7 +102,7 @@ describe('the control socket', () => {
     expect(await ask(path, 'loopbox 1 absorb\nslot=0\nfrom=0\n')).toMatch(/^error /);
     expect(await ask(path, 'loopbox 1 grow\nsize=9223372036854775807\n')).toMatch(/^error /);
     expect(await ask(path, 'loopbox 1 grow\nsize=4096\n')).toMatch(/^error /);
-    const names = 'old=a\nkept=b\nnext=c\ntop=d\nmap=1048576\ndata=2097152\n';
+    const names = 'old=a\nkept=b\nnext=c\ntop=d\nmap=1048576\ndata=2097152\nowned=1\n';
     const directory = openSync(chain.directory, constants.O_RDONLY);
     expect(await ask(path, `loopbox 1 switch\n${names}`, [directory, directory])).toMatch(/^error EINVAL /);
     closeSync(directory);
