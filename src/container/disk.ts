@@ -124,9 +124,15 @@ export async function claimImage(image: LayerFile, kind: LockKind, fd = image.fd
   await verifySeal(image);
   // A sealed file may be copied while others look into it.
   if (kind === 'shared' && image.manifest?.sealed) return;
-  const [device] = await attachedTo(image.device, image.inode);
-  if (device) throw inUse(image, `it is attached as ${device}`, `umount ${device}, or losetup -d ${device}`);
+  for (const deadline = Date.now() + detachmentPatienceMs; ; await sleep(10)) {
+    const [device] = await attachedTo(image.device, image.inode);
+    if (!device) return;
+    if (Date.now() >= deadline) throw inUse(image, `it is attached as ${device}`, `umount ${device}, or losetup -d ${device}`);
+  }
 }
+
+/** A loop device is cleared some moments after its last user has gone, on a busy machine. */
+const detachmentPatienceMs = 500;
 
 function inUse(image: LayerFile, state: string, hint: string): LoopboxError {
   return new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot open "${image.label}": ${state}`, { hint, path: image.path });
