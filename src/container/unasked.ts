@@ -19,7 +19,8 @@ function pathOf(verbLockPath: string): string {
 /** Undefined where another process is at it. */
 export async function takeUnaskedLock(verbLockPath: string): Promise<UnaskedLock | undefined> {
   const path = pathOf(verbLockPath);
-  const lock = await FileLock.take(path, 'exclusive', 0);
+  // Who only looks whether it is held holds it for that long.
+  const lock = await FileLock.take(path, 'exclusive', 100);
   if (!lock) return undefined;
   writeFileSync(path, `${process.pid} ${readProcess(process.pid)?.start}`);
   const close = async () => {
