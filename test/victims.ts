@@ -5,8 +5,18 @@ import { hasEnded, readProcess } from '../src/runtime/processes';
 import { processesOf, type StoreProcess } from './remains';
 import type { TestStore } from './store';
 
-/** The processes that a start is made of. `init` is the container's first, from the runtime's first steps in its cgroup on. */
-export type Victim = 'CLI' | 'conmon' | 'runc' | 'loopbox-oci' | 'guardian' | 'init';
+/**
+ * The processes that a start is made of, those that serve a container's disk, and the one that holds it frozen. `init` is the container's first,
+ * from the runtime's first steps in its cgroup on.
+ */
+export type Victim = 'CLI' | 'conmon' | 'runc' | 'loopbox-oci' | 'guardian' | 'init' | 'keeper' | 'worker' | 'freezer';
+
+const names: Partial<Record<Victim, string>> = {
+  guardian: 'loopbox-guard',
+  keeper: 'loopbox-keeper',
+  worker: 'loopbox-worker',
+  freezer: 'loopbox-freeze',
+};
 
 /** All processes of the host, to tell those that come later from. */
 export function processesNow(): ReadonlySet<string> {
@@ -16,7 +26,7 @@ export function processesNow(): ReadonlySet<string> {
 /** Looks for a kind of process of the store's runs. */
 export function findVictims(store: TestStore, victim: Victim, before?: ReadonlySet<string>): number[] {
   const isVictim = ({ name, inContainer }: StoreProcess) =>
-    victim === 'init' ? inContainer : !inContainer && name === (victim === 'guardian' ? 'loopbox-guard' : victim);
+    victim === 'init' ? inContainer : !inContainer && name === (names[victim] ?? victim);
   return processesOf(store, before)
     .filter(isVictim)
     .map(({ pid }) => pid);
