@@ -237,11 +237,12 @@ void Control::Switch(const ControlRequest& request, std::vector<Fd> descriptors,
   }
   const int top = order.top.fd, directory = order.directory;
   engine_.Switch(std::move(order), [this, respond = std::move(respond), top, directory](int error, Slot slot) {
-    keeper_.Release(directory);
-    if (error) keeper_.Release(top);
     ControlReply reply = Outcome(error);
     if (!error) Add(reply.text, "top", slot);
+    // A frozen guest waits for the reply.
     respond(reply);
+    keeper_.Release(directory);
+    if (error) keeper_.Release(top);
   });
 }
 
