@@ -34,12 +34,14 @@ def below(path):
     """What a delta stands on, and the first block that its own map counts for."""
     mine, owner = files[path], lambda path: path[: path.rfind(".")].split("@")[0]
     for image, fold in ((image, files[image].get("fold", {})) for image in files if owner(image) == owner(path)):
-        if mine["state"] in (fold.get("to"), fold.get("keep")):
+        is_named = mine["state"] in (fold.get("to"), fold.get("keep"))
+        if is_named and (files[image]["kind"] == "image" or mine["parent"]["state"] == fold["was"]):
             return image, fold["cursor"] if mine["state"] == fold["to"] else 0
     same = [other for other in files if other != path and files[other]["state"] == mine["parent"]["state"]]
+    same = [p for p in same if "sealed" in files[p] or (owner(p) == owner(path) and "@" in os.path.basename(p))]
     places = [os.path.dirname(other) for other in files]  # in the order in which they were looked at
-    rank = lambda p: (1, "sealed" not in files[p], places.index(os.path.dirname(p))) if owner(p) != owner(path) else (0,)
-    return min(same, key=lambda p: (*rank(p), files[p]["kind"] == "delta")), 0
+    rank = lambda p: ("sealed" not in files[p], owner(p) != owner(path), places.index(os.path.dirname(p)), files[p]["kind"] == "delta")
+    return min(same, key=rank), 0
 
 (path, out, *others), layers = sys.argv[1:], []
 paths = [found for place in [os.path.dirname(path), *others] for found in sorted(glob.glob(place + "/*")) if not found.endswith(".next")]

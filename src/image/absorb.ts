@@ -1,26 +1,19 @@
 import { CleanupStack } from '../cleanup';
+import { LoopboxError } from '../errors';
 import { tryLock } from '../flock';
 import { native } from '../native';
 import { newUuid } from '../uuid';
 import type { DeltaFile } from './delta-file';
 import { blockSize } from './delta-geometry';
-import { hideFile } from './hide-file';
+import { hideFile, isOursAlone } from './hide-file';
 import { writeManifest } from './image-file';
+import type { LayerFile } from './layer-file';
 import { noState } from './manifest';
-import {
-  type BatchOutcome,
-  batchBytesOf,
-  isNameless,
-  Lease,
-  LiveLayers,
-  linksOf,
-  type MergeContext,
-  openOwn,
-  scanAll,
-} from './merge-context';
+import { forgetEvidence } from './mark';
+import { type BatchOutcome, batchBytesOf, isNameless, Lease, LiveLayers, type MergeContext, openOwn, scanAll } from './merge-context';
 import { syncDirectory } from './new-file';
-import { evidenceOf, forgetEvidence, verifySeal } from './seal';
-import { type IndexedFile, isSameFile } from './state-index';
+import { evidenceOf, verifySeal } from './seal';
+import { hasEvidence, type IndexedFile, isSameFile } from './state-index';
 import { unlinkNeedless } from './unlink-file';
 
 /** A delta that is merged into its only child. */
@@ -37,24 +30,50 @@ export interface Absorb {
 export async function* absorbBatch(context: MergeContext, absorb: Absorb, fromBlock: number): AsyncGenerator<string, BatchOutcome> {
   const { parent, child } = absorb;
   await using live = await LiveLayers.of(context);
-  await using p = await openDeltaOf(parent);
-  await using c = await openDeltaOf(child);
+  await using p = await deltaOf(await openOwn(parent));
+  await using c = await deltaOf(await (live.isTop(child) ? openOwn(child) : live.open(child)));
   if (!c.manifest.sealed && !live.isTop(child) && !tryLock(c.fd, 'exclusive')) return { waits: `"${child.fileName}" is in use` };
+  const open = { p, c, live };
+  if (standsBelow(absorb, open)) return yield* endAbsorb(context, absorb, open);
   if (fromBlock === 0) {
     await verifySeal(p);
     await verifySeal(c);
   }
-  await forgetEvidence(c);
-  yield 'what the child looked like is forgotten';
-
-  const next = yield* moveBatch(context, absorb, { p, c, live }, fromBlock);
-  return next === undefined ? yield* endAbsorb(context, absorb, { p, c, live }) : { next };
+  if (!(yield* mark(open, fromBlock))) return { waits: `"${child.fileName}" is open elsewhere` };
+  const next = yield* moveBatch(context, absorb, open, fromBlock);
+  return next === undefined ? yield* endAbsorb(context, absorb, open) : { next };
 }
 
 interface OpenAbsorb {
   p: DeltaFile;
   c: DeltaFile;
   live: LiveLayers;
+}
+
+/**
+ * Whether the child stands on what the parent stands on already: it has all, and a cut came before the end. CORRUPT where it is not the file
+ * that the parent stood below, but another copy of it, from before, that somebody put back.
+ */
+function standsBelow({ parent, child }: Absorb, { p, c }: OpenAbsorb): boolean {
+  const { fold, state } = p.manifest;
+  const stoodOn = c.manifest.parent?.state;
+  const isOther = fold && stoodOn === fold.was && c.manifest.sealed && hasEvidence(c.manifest.sealed);
+  if (!isOther && stoodOn === (fold?.was ?? state)) return false;
+  if (!isOther && stoodOn !== undefined && stoodOn === p.manifest.parent?.state) return true;
+  const why = `"${child.fileName}" is another copy of the file that it is merged with`;
+  throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot merge "${parent.fileName}": ${why}`, { path: child.path });
+}
+
+/** No copy of the child that was made before can pass for it from here on. False where somebody else has it open. */
+async function* mark({ p, c }: OpenAbsorb, fromBlock: number): AsyncGenerator<string, boolean> {
+  if (c.manifest.sealed) {
+    if (!(await forgetEvidence(c))) return false;
+    yield 'what the child looked like is forgotten';
+  } else if (!p.manifest.fold && fromBlock === 0) {
+    await writeManifest(c, { ...c.manifest, state: newUuid() });
+    yield 'the child has a new state';
+  }
+  return true;
 }
 
 async function* moveBatch(
@@ -70,7 +89,7 @@ async function* moveBatch(
     : await copyBatch(p, c, fromBlock, batchBytesOf(context));
   yield 'a batch is copied';
   const end = next ?? p.sizeBytes / blockSize;
-  if (lease && end > fromBlock && (await linksOf(p.fd)) === 1) {
+  if (lease && end > fromBlock && (await isOursAlone(p.fd, lease))) {
     await native().punchHole(p.fd, p.dataOffset + fromBlock * blockSize, (end - fromBlock) * blockSize);
     yield 'the parent gives space back';
   }
@@ -102,7 +121,6 @@ async function* leaseParent(
   await using _lock = await context.takeStructureLock();
   const all = await scanAll(context);
   if (all.children(p.manifest.state).some((other) => !isSameFile(other, child))) return undefined;
-  if (!c.manifest.sealed && all.children(c.manifest.state).length > 0) return undefined;
   // No file is looked at from here on: that would break the lease.
   await using cleanup = new CleanupStack();
   const lease = await Lease.take(p.fd);
@@ -110,12 +128,7 @@ async function* leaseParent(
   cleanup.add(() => lease[Symbol.dispose]());
   if ((await hideFile(parent, p.fd, lease)) === undefined) return undefined;
   yield 'the parent is hidden';
-  if (!c.manifest.sealed) {
-    // A copy of the child that somebody made when it was at rest must not be taken for it.
-    await writeManifest(c, { ...c.manifest, state: newUuid() });
-    yield 'the child has a new state';
-  }
-  await writeManifest(p, { ...p.manifest, state: noState, fold: { to: c.manifest.state, cursor: 0 } });
+  await writeManifest(p, { ...p.manifest, state: noState, fold: { to: c.manifest.state, was: p.manifest.state, cursor: 0 } });
   yield 'the parent holds no state';
   cleanup.disarm();
   return lease;
@@ -142,9 +155,8 @@ async function* endAbsorb(context: MergeContext, { parent, child }: Absorb, open
   return 'done';
 }
 
-async function openDeltaOf(file: IndexedFile): Promise<DeltaFile> {
-  const opened = await openOwn(file);
+async function deltaOf(opened: LayerFile): Promise<DeltaFile> {
   if (opened.kind === 'delta') return opened;
   await opened.close();
-  throw new Error(`"${file.fileName}" is no delta`);
+  throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot merge "${opened.label}": it is no delta`, { path: opened.path });
 }

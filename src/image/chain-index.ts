@@ -1,10 +1,10 @@
 import { basename, dirname } from 'node:path';
 import { parseFileName } from './file-names';
 import type { LayerFile } from './layer-file';
-import { type IndexedFile, isSameContainer, type ScanOptions, StateIndex } from './state-index';
+import { type IndexedFile, type ScanOptions, StateIndex } from './state-index';
 
 /**
- * An index that tells what a file's chain is made of: of no more files than that takes, where it is plain. Those of its own container
+ * An index that tells what a file's chain is made of: of no more files than that takes, where it is plain. Sealed ones of its own container
  * come first anyway; of others a sealed one will do that lies in these directories and is called as a hint says. Else all are looked at.
  */
 export async function indexForChain(top: LayerFile, directories: readonly string[], options: ScanOptions = {}): Promise<StateIndex> {
@@ -34,7 +34,7 @@ function openEnd(index: StateIndex, top: Place): Place | undefined {
   for (let file = top; file.manifest.kind === 'delta' && !passed.has(file); ) {
     passed.add(file);
     const below = index.below(file);
-    if (!below || !(isSameContainer(below, file) || below.manifest.sealed)) return file;
+    if (!below || !(below.manifest.sealed || below.manifest.fold)) return file;
     file = below;
   }
   return undefined;

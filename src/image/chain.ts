@@ -112,6 +112,8 @@ export async function resolveChain(
     const states = typeof index === 'function' ? await index() : index;
     for (let file: LayerFile = top; file.kind === 'delta'; ) {
       const place = placeOf(file);
+      const beside = states.mergeBeside(place);
+      if (beside) throw otherCopy(top, file, beside);
       const parent = states.below(place);
       if (!parent) throw missingParent(top, file, states);
       if (layers.some((layer) => isSameFile(layer, parent))) throw broken(top, `"${parent.fileName}" stands on itself`, parent.path);
@@ -167,6 +169,11 @@ function missingParent(top: LayerFile, child: DeltaFile, states: StateIndex): Lo
     child.path,
     `copy "${hint}" to ${dirname(child.path)}`,
   );
+}
+
+function otherCopy(top: LayerFile, { path }: DeltaFile, { fileName }: IndexedFile): LoopboxError {
+  const state = `"${basename(path)}" is another copy of the file that is being merged with "${fileName}"`;
+  return broken(top, state, path, 'bring all files of the container back from one backup');
 }
 
 function broken(top: LayerFile, state: string, path: string, hint?: string): LoopboxError {

@@ -4,10 +4,11 @@ import { native } from '../native';
 import type { DeltaFile } from './delta-file';
 import { blockSize } from './delta-geometry';
 import { fileStatus, syncFile } from './file-io';
-import { growImage, punchOldSlots } from './grow-image';
-import { hideFile } from './hide-file';
+import { growImage, punchOldSlots, shrinkImage } from './grow-image';
+import { hideFile, isOursAlone } from './hide-file';
 import { type ImageFile, judgeImage, writeManifest } from './image-file';
 import type { FoldRecord, Manifest } from './manifest';
+import { slotsLength } from './manifest-slots';
 import {
   type BatchOutcome,
   batchBytesOf,
@@ -21,7 +22,7 @@ import {
 } from './merge-context';
 import type { RegularFile } from './opened-file';
 import { recoverSteps } from './recover';
-import { evidenceOf, forgetEvidence } from './seal';
+import { evidenceOf, verifySeal } from './seal';
 import type { IndexedFile, StateIndex } from './state-index';
 import { setReadOnlyFeature } from './superblock';
 import { wholeImage } from './whole-image';
@@ -55,8 +56,7 @@ export async function* foldBatch(context: MergeContext, hidden: IndexedFile): As
   const now = findFold(context, await scanOwn(context), hidden);
   if (!isWhole(now)) return { next: cursor };
   await using current = await LiveLayers.of(context);
-  yield* endFold(context, now, current);
-  return 'done';
+  return yield* endFold(context, now, current);
 }
 
 /** Whether the image has all of the source's blocks. */
@@ -68,20 +68,25 @@ function findFold(context: MergeContext, own: StateIndex, { path }: IndexedFile)
   const image = own.files.find((file) => file.path === path);
   const record = image?.manifest.fold;
   if (!image || !record) throw new Error(`"${path}" is not being folded into`);
-  const find = (state: string) =>
-    own.ofContainer(context.name).find(({ manifest }) => manifest.state === state && manifest.kind === 'delta');
+  // A copy of one of them that somebody put back, also beside it, is not the one.
+  const files = own.ofContainer(context.name).filter((file) => file.manifest.kind === 'delta' && !own.mergeBeside(file));
+  const find = (state: string) => files.find(({ manifest }) => manifest.state === state);
   const source = find(record.to);
   const keep = record.keep === undefined ? undefined : find(record.keep);
   if (source && (keep || record.keep === undefined)) return { image, source, keep, record };
-  throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot merge "${image.fileName}": a file that it is merged with is missing`, { path });
+  const other = own.ofContainer(context.name).find((file) => own.mergeBeside(file));
+  const why = other ? `"${other.fileName}" is another copy of a file that it is merged with` : 'a file that it is merged with is missing';
+  throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot merge "${image.fileName}": ${why}`, { path });
 }
 
 async function openFold({ image, source, keep }: RunningFold, live: LiveLayers, cleanup: CleanupStack): Promise<OpenFold> {
   const files = {
-    image: cleanup.use(await live.openImage(image)),
+    image: cleanup.use(await live.open(image)),
     source: cleanup.use(await openOwn(source)),
     keep: keep && cleanup.use(await openOwn(keep)),
   };
+  await verifySeal(files.source);
+  if (files.keep) await verifySeal(files.keep);
   if (files.image.kind !== 'image' || files.source.kind !== 'delta' || files.keep?.kind === 'image')
     throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot merge "${image.fileName}": it names files of another kind`, { path: image.path });
   return { ...(files as Omit<OpenFold, 'live'>), live };
@@ -94,8 +99,8 @@ async function* moveBatch(fold: RunningFold, live: LiveLayers, maxBytes: number)
   const { source, keep } = open;
   // A fold that was cut may have left a reader behind, who must not see the image change.
   using lease = await Lease.take(open.image.fd);
-  if (!lease) return { waits: `"${fold.image.fileName}" is open elsewhere` };
-  if (keep) await forgetEvidence(keep);
+  if (!lease || !(await isOursAlone(open.image.fd, lease)))
+    return { waits: `"${fold.image.fileName}" is open elsewhere, or has another name` };
   const image = yield* withRoom(open);
   const { cursor } = fold.record;
   const batch = await native().stackFoldBatch({ image, source, keep, fromBlock: cursor, maxBytes });
@@ -134,8 +139,12 @@ async function* punchSource(place: IndexedFile, source: DeltaFile, from: number,
   yield 'the source gives space back';
 }
 
-/** The image has all of the source: it says so, and bears its name. */
-async function* endFold(context: MergeContext, fold: RunningFold, live: LiveLayers): AsyncGenerator<string> {
+/** The image has all of the source: it ends where that ends, says so, and bears its name. */
+async function* endFold(context: MergeContext, fold: RunningFold, live: LiveLayers): AsyncGenerator<string, BatchOutcome> {
+  const { sizeBytes } = fold.source.manifest;
+  const isShorter = sizeBytes < fold.image.manifest.sizeBytes;
+  // Its server would go on reading what is cut off.
+  if (isShorter && live.find(fold.image)) return { waits: `"${context.name}" runs` };
   await using _lock = await context.takeStructureLock();
   const state = fold.record.to;
   const isStoodOn = fold.keep !== undefined || (await scanAll(context)).children(state).length > 0;
@@ -156,15 +165,17 @@ async function* endFold(context: MergeContext, fold: RunningFold, live: LiveLaye
     yield 'what is kept stands on it';
   }
   const { snapshot } = source.manifest;
-  await writeManifest(image, {
+  const whole: Manifest = {
     ...wholeImage(source.manifest),
-    sizeBytes: image.sizeBytes,
     ...(snapshot && { snapshot }),
-    ...(isSealed && { sealed: await evidenceOf(image) }),
-  });
+    ...(isSealed && { sealed: { ...(await evidenceOf(image)), lengthBytes: sizeBytes + slotsLength } }),
+  };
+  if (isShorter) yield* shrinkImage(image, whole);
+  else await writeManifest(image, whole);
   yield 'the image has the state';
   const layer = live.find(fold.source);
   if (layer) await live.server?.drop(layer.slot);
   await cleanup[Symbol.asyncDispose]();
   for await (const step of recoverSteps(context.containersDirectory, context.name, { live: live.top })) yield step;
+  return 'done';
 }

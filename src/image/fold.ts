@@ -3,13 +3,14 @@ import { tryLock } from '../flock';
 import { native } from '../native';
 import { newUuid } from '../uuid';
 import { formatFileName, parseFileName } from './file-names';
-import { hideFile } from './hide-file';
+import { hideFile, showFile } from './hide-file';
 import { writeManifest } from './image-file';
 import type { LayerFile } from './layer-file';
 import { type Manifest, noState } from './manifest';
+import { forgetEvidence } from './mark';
 import { type BatchOutcome, isOwn, Lease, LiveLayers, type MergeContext, openOwn, scanAll } from './merge-context';
 import { syncDirectory } from './new-file';
-import { forgetEvidence, seal, verifySeal } from './seal';
+import { seal, verifySeal } from './seal';
 import { type IndexedFile, isSameFile, type StateIndex } from './state-index';
 
 /** A delta that is merged into the image that it stands on. */
@@ -21,8 +22,9 @@ export interface Fold {
 }
 
 /**
- * Begins a fold, a step at a time: makes sure that no other file needs the image's state and nobody has the image open, then says
- * durably what is to be done, and takes its name away. Where something is in the way all is as before.
+ * Begins a fold, a step at a time: makes sure that no other file needs the image's state, takes its name away, looks whether anybody else has
+ * it open or by another name, and only then says durably what is to be done: who linked or opened it in between has what it was. Where something
+ * is in the way all is as before; a cut before the last step leaves that to `recover`.
  */
 export async function* beginFold(context: MergeContext, fold: Fold): AsyncGenerator<string, BatchOutcome> {
   await using _lock = await context.takeStructureLock();
@@ -30,29 +32,27 @@ export async function* beginFold(context: MergeContext, fold: Fold): AsyncGenera
   if (inTheWay) return { waits: inTheWay };
   await using live = await LiveLayers.of(context);
   if (live.isTop(fold.source)) return { waits: `"${context.name}" runs` };
-  await using image = await live.openImage(fold.image);
+  await using image = await live.open(fold.image);
   await using source = await openOwn(fold.source);
-  await using keep = fold.keep && (await openOwn(fold.keep));
+  await using keep = fold.keep && (await live.open(fold.keep));
   for (const file of [image, source, ...(keep ? [keep] : [])]) await verifySeal(file);
   if (!image.manifest) return { waits: `"${fold.image.fileName}" has no manifest` };
-  const to = yield* sealSource(context, source);
+  const to = yield* sealSource(source);
   if (to === undefined) return { waits: `"${fold.source.fileName}" is in use` };
 
   using lease = await Lease.take(image.fd);
   if (!lease) return { waits: `"${fold.image.fileName}" is open elsewhere` };
-  if (keep) await forgetEvidence(keep);
-  yield 'what is kept may be written to';
-  const before = image.manifest;
-  await writeManifest(image, recordOf(before, to, keep));
-  yield 'it is told what is to be done';
   const hidden = await hideFile(fold.image, image.fd, lease);
-  if (hidden === undefined) {
-    await writeManifest(image, before);
-    yield 'it is told that it is not';
-    return { waits: `"${fold.image.fileName}" is open elsewhere, or has another name` };
-  }
+  if (hidden === undefined) return { waits: `"${fold.image.fileName}" is open elsewhere, or has another name` };
   yield 'the image is hidden';
   yield* nameKeep(context, fold);
+  if (keep && !(await forgetEvidence(keep))) {
+    await showFile(hidden, fold.image.path);
+    return { waits: `"${keep.label}" is open elsewhere` };
+  }
+  yield 'what is kept may be written to';
+  await writeManifest(image, recordOf(image.manifest, to, keep));
+  yield 'it is told what is to be done';
   return { next: 0 };
 }
 
@@ -66,25 +66,25 @@ function whoNeeds(context: MergeContext, all: StateIndex, { image, source, keep 
 }
 
 /**
- * Nothing may be written to the source from here on. One that was a top gets a new state first: a copy of it from before must not be taken
- * for it. Returns its state; undefined where somebody uses it.
+ * Nothing may be written to the source from here on. One that was a top gets a new state: a copy of it from before must not be taken for it.
+ * Returns its state; undefined where somebody uses it.
  */
-async function* sealSource(context: MergeContext, source: LayerFile): AsyncGenerator<string, string | undefined> {
+async function* sealSource(source: LayerFile): AsyncGenerator<string, string | undefined> {
   const { manifest } = source;
   if (!manifest) throw new Error(`"${source.label}" has no manifest`);
   if (manifest.sealed) return manifest.state;
   if (!tryLock(source.fd, 'exclusive')) return undefined;
-  if ((await scanAll(context)).children(manifest.state).length === 0) {
-    await writeManifest(source, { ...manifest, state: newUuid() });
-    yield 'the source has a new state';
-  }
-  await seal(source);
+  await seal(source, { state: newUuid() });
   yield 'the source is sealed';
   return source.manifest?.state;
 }
 
 function recordOf({ sealed: _, ...manifest }: Manifest, to: string, keep: LayerFile | undefined): Manifest {
-  return { ...manifest, state: noState, fold: { to, cursor: 0, ...(keep?.manifest && { keep: keep.manifest.state }) } };
+  return {
+    ...manifest,
+    state: noState,
+    fold: { to, was: manifest.state, cursor: 0, ...(keep?.manifest && { keep: keep.manifest.state }) },
+  };
 }
 
 /** What was prepared to be kept takes its name, which the image has given up. */

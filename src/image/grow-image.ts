@@ -2,6 +2,7 @@ import { native } from '../native';
 import { MiB } from '../units';
 import { readAt, setLength, syncFile, writeAt } from './file-io';
 import { type ImageFile } from './image-file';
+import type { Manifest } from './manifest';
 import { decodeSlots, encodeSlot, slotsLength } from './manifest-slots';
 
 /**
@@ -17,6 +18,20 @@ export async function growImage(image: ImageFile, sizeBytes: number): Promise<vo
   await writeAt(fd, sizeBytes, Buffer.concat([encodeSlot(grown, generation + 1n), encodeSlot(grown, generation + 2n)]));
   await syncFile(fd);
   await native().punchHole(fd, oldBytes, slotsLength);
+  await syncFile(fd);
+}
+
+/**
+ * Gives an image less room and another manifest, a step at a time: that is written at its new end, durably, and counts once the file ends
+ * there. The open image knows only its old size.
+ */
+export async function* shrinkImage({ fd, sizeBytes: oldBytes, label }: ImageFile, manifest: Manifest): AsyncGenerator<string> {
+  const generation = decodeSlots(await readAt(fd, oldBytes, slotsLength))?.generation;
+  if (generation === undefined) throw new Error(`shrinkImage: "${label}" has no manifest`);
+  await writeAt(fd, manifest.sizeBytes, Buffer.concat([encodeSlot(manifest, generation + 1n), encodeSlot(manifest, generation + 2n)]));
+  await syncFile(fd);
+  yield 'its new end has a manifest';
+  await setLength(fd, manifest.sizeBytes + slotsLength);
   await syncFile(fd);
 }
 

@@ -11,14 +11,14 @@ import { type IndexedFile, regularFiles } from './state-index';
  */
 export async function hideFile(file: IndexedFile, fd: number, lease: Lease): Promise<string | undefined> {
   const { directory, parsed, path } = file;
-  if (!parsed || !(await isOurs(fd, lease))) return undefined;
+  if (!parsed || !(await isOursAlone(fd, lease))) return undefined;
   if (parsed.role === 'fold') return path;
   const number = freshNumber(await regularFiles(directory), parsed.name);
   const hidden = join(directory, formatFileName({ role: 'fold', name: parsed.name, number }));
   await native().renameNoReplace(path, hidden);
   await syncDirectory(directory);
   // Who opened or linked it by its name in between has it still.
-  if (await isOurs(fd, lease)) return hidden;
+  if (await isOursAlone(fd, lease)) return hidden;
   await showFile(hidden, path);
   return undefined;
 }
@@ -30,6 +30,7 @@ export async function showFile(hidden: string, path: string): Promise<void> {
   await syncDirectory(dirname(path));
 }
 
-async function isOurs(fd: number, lease: Lease): Promise<boolean> {
+/** Whether nobody else can see what is written to a file that is open under a lease: it has no other name, and no one waits to open it. */
+export async function isOursAlone(fd: number, lease: Lease): Promise<boolean> {
   return lease.isWhole() && (await linksOf(fd)) === 1;
 }

@@ -68,6 +68,8 @@ export interface SnapshotRecord {
 export interface FoldRecord {
   /** The state of that delta; an image will have it. */
   to: string;
+  /** The state that the file itself had: that delta stood on it, and a copy of it that stands elsewhere is not the one that is meant. */
+  was: string;
   /** The state, of a delta, that gets the blocks that the image loses. */
   keep?: string;
   cursor: number;
@@ -212,7 +214,7 @@ const keys: Check<Manifest> = object(
     template: object({ name, state: uuid }, {}),
     sealed: object({ lengthBytes: byteCount }, { superblockCrc32c: checksum, mapCrc32c: checksum }),
     snapshot,
-    fold: object({ to: uuid, cursor: wholeNumber }, { keep: uuid }),
+    fold: object({ to: uuid, was: uuid, cursor: wholeNumber }, { keep: uuid }),
     formerly: name,
     identity: oneOf('pending'),
   },

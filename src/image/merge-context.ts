@@ -3,6 +3,7 @@ import { LoopboxError } from '../errors';
 import { native } from '../native';
 import type { WorkOptions } from '../progress';
 import { MiB } from '../units';
+import { judgeDelta } from './delta-file';
 import { closeFile, fileStatus } from './file-io';
 import { parseFileName } from './file-names';
 import { judgeImage } from './image-file';
@@ -89,8 +90,8 @@ export class LiveLayers implements AsyncDisposable {
     return this.top !== undefined && this.top === this.find(file);
   }
 
-  /** Opens an image by the server's own description, where it has it open: only so can a lease be had. */
-  async openImage(file: IndexedFile): Promise<LayerFile> {
+  /** Opens a file by the server's own description, where it has it open: only so can a lease be had. */
+  async open(file: IndexedFile): Promise<LayerFile> {
     const index = this.layers.findIndex((layer) => isSameFile(layer, file));
     const layer = this.layers[index];
     if (!layer) return openOwn(file);
@@ -98,10 +99,12 @@ export class LiveLayers implements AsyncDisposable {
     native().useBufferedIo(layer.fd);
     const { nlink, size } = await fileStatus(layer.fd);
     const { path, device, inode, fileName } = file;
-    // The descriptor is the image's to close from here on.
-    const image = await judgeImage({ fd: layer.fd, path, label: fileName, device, inode, links: nlink, fileSizeBytes: size });
+    const regular = { fd: layer.fd, path, label: fileName, device, inode, links: nlink, fileSizeBytes: size };
+    // The descriptor is the file's to close from here on.
+    const opened = file.manifest.kind === 'image' ? await judgeImage(regular) : await judgeDelta(regular);
+    if (!opened) throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot merge "${fileName}": it has lost its manifest`, { path });
     this.layers[index] = { ...layer, fd: -1 };
-    return image;
+    return opened;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -40,8 +40,8 @@ export async function* recoverSteps(directory: string, name: string, options: Re
   requireOneTop(files, options);
   yield* settleNext(files, options);
   yield* hideFolds(files);
+  yield* showImages(files);
   yield* settleHalfMade(files);
-  yield* finishFolds(files);
   await files.sync();
   yield* sealKept(files, options);
   if (!options.live) yield* finishRename(files, options);
@@ -168,24 +168,32 @@ async function* settleHalfMade(files: ContainerFiles): AsyncGenerator<string> {
   }
 }
 
-/** A fold that is committed: the image has the source's state, takes its name, and the source is needless. */
-async function* finishFolds(files: ContainerFiles): AsyncGenerator<string> {
+/**
+ * An image that is being folded into no more, or not yet: it takes the name of the delta of its state, which is needless. That is the source of
+ * a fold that is committed, or what was prepared to be kept of one that was never told of; else it had no name.
+ */
+async function* showImages(files: ContainerFiles): AsyncGenerator<string> {
   for (const image of files.all()) {
     if (image.manifest.kind !== 'image' || image.manifest.fold) continue;
-    const source = files.all().find((file) => file.manifest.kind === 'delta' && file.manifest.state === image.manifest.state);
-    const to = source && nameAsImage(source);
-    if (!source || !to) continue;
+    const isHidden = image.parsed?.role === 'fold';
+    const twins = files.all().filter(({ manifest }) => manifest.kind === 'delta' && manifest.state === image.manifest.state);
+    const source = twins.find(({ parsed }) => parsed?.role !== 'fold') ?? twins[0];
+    const wanted = source && nameAsImage(files, source);
     // Any other two files of one state are copies that somebody made.
-    if (image.parsed?.role !== 'fold' && image.fileName !== formatFileName(to)) continue;
+    if (!isHidden && !(wanted && image.fileName === formatFileName(wanted))) continue;
+    const isTaken = wanted && image.fileName !== formatFileName(wanted) && files.names.has(formatFileName(wanted));
+    const to: FileName =
+      wanted && !isTaken ? wanted : { role: 'nameless', name: files.name, number: freshNumber(files.names, files.name), extension: 'img' };
     if (image.fileName !== formatFileName(to)) yield await files.rename(image, to);
     const by = files.get(formatFileName(to)) as IndexedFile;
-    yield await files.unlink(source, { why: 'provided', by });
+    for (const twin of source && !isTaken ? [source] : []) yield await files.unlink(twin, { why: 'provided', by });
   }
 }
 
 /** What an image of a delta's state is called; a hidden source had no name. */
-function nameAsImage({ parsed }: IndexedFile): FileName | undefined {
+function nameAsImage({ name }: ContainerFiles, { parsed }: IndexedFile): FileName | undefined {
   if (parsed?.role === 'fold') return { ...parsed, role: 'nameless', extension: 'img' };
+  if (parsed?.role === 'half-made') return parseFileName(`${name}@${parsed.of}.img`);
   return parsed && 'extension' in parsed ? { ...parsed, extension: 'img' } : undefined;
 }
 

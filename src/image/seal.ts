@@ -37,7 +37,7 @@ export async function unseal(file: LayerFile, changes: Partial<Manifest> = {}): 
  * Seals a file that nobody writes to any more, durably: an image's `read-only` feature first, so that a cut never leaves evidence that
  * does not fit. `changes` are other keys of the manifest. Nothing is done where it is sealed and nothing changes. Idempotent.
  */
-export async function seal(file: LayerFile, changes: Partial<Pick<Manifest, 'snapshot' | 'name'>> = {}): Promise<void> {
+export async function seal(file: LayerFile, changes: Partial<Pick<Manifest, 'snapshot' | 'name' | 'state'>> = {}): Promise<void> {
   const { manifest } = file;
   if (!manifest) throw new Error(`seal: "${file.label}" has no manifest`);
   if (manifest.sealed && Object.keys(changes).length === 0) return;
@@ -54,13 +54,6 @@ export async function evidenceOf(file: LayerFile): Promise<SealRecord> {
   const { size: lengthBytes } = await fileStatus(file.fd);
   if (file.kind === 'image') return { lengthBytes, superblockCrc32c: await superblockChecksum(file.fd) };
   return { lengthBytes, mapCrc32c: await mapChecksum(file) };
-}
-
-/** Forgets the checksum of a sealed file, durably, before its content is moved: absorb's target, and what a fold keeps. */
-export async function forgetEvidence(file: LayerFile): Promise<void> {
-  const { manifest } = file;
-  if (manifest?.sealed && Object.keys(manifest.sealed).length > 1)
-    await writeManifest(file, { ...manifest, sealed: { lengthBytes: manifest.sealed.lengthBytes } });
 }
 
 /** Throws CORRUPT where a sealed file is not what was sealed. Does nothing for one that is not sealed. */

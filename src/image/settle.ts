@@ -52,7 +52,8 @@ function nextEdge(context: MergeContext, all: StateIndex): Edge | undefined {
   const seen: IndexedFile[] = [];
   for (let source = top; source?.manifest.kind === 'delta' && !seen.includes(source); seen.push(source), source = all.below(source)) {
     const image = all.below(source);
-    if (image?.manifest.kind === 'image') return isOwn(context, image) && !image.manifest.fold ? { image, source } : undefined;
+    if (image?.manifest.kind === 'image')
+      return isOwn(context, image) && !image.manifest.fold && !source.manifest.fold ? { image, source } : undefined;
   }
   return undefined;
 }

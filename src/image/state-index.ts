@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { type FileName, parseFileName } from './file-names';
 import { type LayerFile, openLayer } from './layer-file';
-import { type FoldRecord, type Manifest, noState } from './manifest';
+import { type FoldRecord, type Manifest, noState, type SealRecord } from './manifest';
 
 /** A file with a manifest, as it was when the directory was looked at. */
 export interface IndexedFile {
@@ -84,16 +84,19 @@ export class StateIndex {
   }
 
   /**
-   * The files that hold a state, or will hold it once sealed, the best first: those of the container of `near`; sealed ones; in the order
-   * of the directories. Of those a whole image comes first: a delta of the same state may have been emptied into it.
+   * The files that hold a state, the best first: those of the container of `near`, then in the order of the directories. Of those a whole image
+   * comes first: a delta of the same state may have been emptied into it. Only sealed files do; and, last, those of the container of `near`
+   * that are no present any more: a commit has yet to seal one.
    */
   providers(state: string, near?: Pick<IndexedFile, 'directory' | 'parsed'>): IndexedFile[] {
     const rank = (file: IndexedFile) => {
       const isDelta = Number(file.manifest.kind === 'delta');
-      if (near && isSameContainer(file, near)) return isDelta;
-      return 2 + isDelta + 2 * this.#directories.indexOf(file.directory) + (file.manifest.sealed ? 0 : 2 * this.#directories.length);
+      if (!file.manifest.sealed) return 4 + 2 * this.#directories.length + isDelta;
+      return near && isSameContainer(file, near) ? isDelta : 2 + isDelta + 2 * this.#directories.indexOf(file.directory);
     };
-    return [...(this.#byState.get(state) ?? [])].sort((a, b) => rank(a) - rank(b));
+    const isProvider = (file: IndexedFile) =>
+      file.manifest.sealed !== undefined || (near && isSameContainer(file, near) && file.parsed?.role !== 'top');
+    return (this.#byState.get(state) ?? []).filter(isProvider).sort((a, b) => rank(a) - rank(b));
   }
 
   /** The files whose `parent` is this state. */
@@ -122,15 +125,42 @@ export class StateIndex {
   }
 
   /**
-   * The link rule: below the source and the heir of a fold is the image that is folded into, below any other delta whatever provides its
-   * parent's state. Undefined where nobody does.
+   * The link rule: below the source and the heir of a fold is the file that says so, below a delta that absorbs its parent that, as long as it
+   * stands there; below any other delta whatever provides its parent's state. Undefined where nobody does, and of a file that is not the one
+   * that a merge means (`mergeBeside`).
    */
   below(file: Pick<IndexedFile, 'directory' | 'parsed' | 'manifest' | 'device' | 'inode'>): IndexedFile | undefined {
-    const fold = this.foldOf(file, file.manifest.state);
-    if (fold) return fold.image;
+    const merge = this.foldOf(file, file.manifest.state);
     const { parent } = file.manifest;
+    if (merge && !isMeant(file.manifest, merge)) return undefined;
+    if (merge && (merge.image.manifest.kind === 'image' || parent?.state === merge.fold.was)) return merge.image;
     return parent && this.providers(parent.state, file).find((other) => !isSameFile(other, file));
   }
+
+  /** The file that is being merged with one of this state, where this is not that one but another copy of it: the two must not be read together. */
+  mergeBeside(file: Pick<IndexedFile, 'directory' | 'parsed' | 'manifest'>): IndexedFile | undefined {
+    const merge = this.foldOf(file, file.manifest.state);
+    return merge && !isMeant(file.manifest, merge) ? merge.image : undefined;
+  }
+}
+
+/**
+ * Whether a file of a state that a merge names is the one that it means: it stands where it stood when that began, or where it shall stand at
+ * the end; and has no evidence in between, if the merge writes to it.
+ */
+function isMeant(
+  { parent, sealed }: Manifest,
+  { image, fold, role }: { image: IndexedFile; fold: FoldRecord; role: 'to' | 'keep' },
+): boolean {
+  const isWritten = !sealed || !hasEvidence(sealed);
+  if (image.manifest.kind === 'delta') return parent?.state !== fold.was || isWritten;
+  if (role === 'to') return parent?.state === fold.was;
+  return parent?.state === fold.to || ((parent === undefined || parent.state === fold.was) && isWritten);
+}
+
+/** Whether a seal can be checked. */
+export function hasEvidence({ superblockCrc32c, mapCrc32c }: SealRecord): boolean {
+  return superblockCrc32c !== undefined || mapCrc32c !== undefined;
 }
 
 export function isSameFile(a: Pick<IndexedFile, 'device' | 'inode'>, b: Pick<IndexedFile, 'device' | 'inode'>): boolean {

@@ -2,6 +2,7 @@ import { unlink } from 'node:fs/promises';
 import { LoopboxError } from '../errors';
 import { coversMap, ownsMoreThanBlock0 } from './delta-file';
 import { type LayerFile, openLayer } from './layer-file';
+import { verifySeal } from './seal';
 import { type IndexedFile, isSameFile, type StateIndex } from './state-index';
 
 /**
@@ -34,6 +35,7 @@ export async function unlinkNeedless(file: IndexedFile, proof: Needlessness): Pr
     const isWhole = other.kind === 'image' && !other.manifest?.fold;
     if (!isWhole || isSameFile(opened, other) || other.manifest?.state !== opened.manifest?.state)
       throw stillNeeded(file, `"${proof.by.fileName}" does not hold its state`);
+    await verifySeal(other);
   } else {
     // Of a file that is being merged the state does not tell who stands on it.
     if (opened.manifest?.fold && proof.why === 'childless') throw stillNeeded(file, 'it is being merged');

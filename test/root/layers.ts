@@ -111,8 +111,8 @@ function baseManifest(): Omit<Manifest, 'kind' | 'sizeBytes' | 'state'> {
 }
 
 /** Of an image that is being folded into. */
-export function folding(to: string, keep: string | undefined, cursor: number): LayerOptions {
-  return { state: noState, manifest: { fold: { to, cursor, ...(keep && { keep }) } } };
+export function folding(to: string, was: string, keep?: string, cursor = 0): LayerOptions {
+  return { state: noState, manifest: { fold: { to, was, cursor, ...(keep && { keep }) } } };
 }
 
 function bytesOf(value: number): Buffer {

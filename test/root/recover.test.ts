@@ -207,9 +207,12 @@ describe('a fold that is cut', () => {
     await expectCutSafe({
       make: async (layers) => {
         const [from, to] = [newUuid(), newUuid()];
-        await layers.image('web@mon.img', base, folding(to, from, 0));
+        await layers.image('web@mon.img', base, folding(to, from, from));
         await layers.delta('web.delta', from, changes, { state: to });
-        await layers.delta('web@mon.next', undefined, new Map(), { state: from });
+        await layers.delta('web@mon.next', undefined, new Map(), {
+          state: from,
+          manifest: { sealed: { lengthBytes: 2 * MiB + diskBytes } },
+        });
       },
       steps: noSteps,
       judge: async (layers, files) => {
@@ -230,7 +233,7 @@ describe('a fold that is cut', () => {
     ] as const) {
       await expectCutSafe({
         make: async (layers) => {
-          await layers.image(fold, present, { state });
+          await layers.image(fold, present, { state, sealed: true });
           await layers.delta(source, newUuid(), new Map(), { state });
           await layers.delta('web@mon.delta', state, new Map([[1, 7]]), { sealed: true });
           if (source !== 'web.delta') await layers.delta('web.delta', state, changes);

@@ -59,7 +59,7 @@ const fullImage = {
   kind: 'image',
   state: noState,
   sealed: { lengthBytes: 2 * MiB + 64 * KiB, superblockCrc32c: 1 },
-  fold: { to: uuids.state, cursor: 0, keep: uuids.container },
+  fold: { to: uuids.state, was: uuids.container, cursor: 0, keep: uuids.container },
 } satisfies Full<Omit<Manifest, 'parent' | keyof Geometry>>;
 const fullDelta = {
   ...common,
