@@ -46,7 +46,6 @@ export async function cutEverywhere(
 ): Promise<CampaignCounts> {
   const { random, states, recovered } = options;
   const counts: CampaignCounts = { states: 0, recovered: 0, recoverCuts: 0 };
-  const each = Math.ceil(states / log.length);
   const look = async (at: number, fate: Fate) => {
     const entry = log[at];
     const where = `cut after ${at + 1} of ${log.length} entries (${entry?.kind} ${entry?.path}), what is not synced is ${fate}`;
@@ -61,14 +60,11 @@ export async function cutEverywhere(
     await look(at, 'lost');
     if (replay.isAtRest) continue;
     await look(at, 'kept');
-    for (let count = 0; count < each; count++) await look(at, 'random');
+    // Spread over the log; what comes last is durable, and has but one state.
+    do await look(at, 'random');
+    while (counts.states < (1.1 * states * (at + 1)) / log.length);
   }
-  while (counts.states < states) await again();
   return counts;
-
-  async function again(): Promise<void> {
-    await look(log.length - 1, 'random');
-  }
 }
 
 async function cutRecover(state: CutState, expectation: Expectation, options: CampaignOptions, counts: CampaignCounts): Promise<void> {
@@ -84,7 +80,9 @@ async function cutRecover(state: CutState, expectation: Expectation, options: Ca
     replay.apply(entry);
     const cut = replay.cut('random', random);
     counts.recoverCuts++;
-    await explained(`recover is cut: ${entry.kind} ${entry.path}`, cut, () => expectation.holdsAtOnce(new StateReader(cut, options.elsewhere)));
+    await explained(`recover is cut: ${entry.kind} ${entry.path}`, cut, () =>
+      expectation.holdsAtOnce(new StateReader(cut, options.elsewhere)),
+    );
     if (at === chosen) half = new Map([...cut].map(([path, content]) => [path, content.flat()]));
   }
   const end = replay.cut('lost', random);
@@ -93,7 +91,9 @@ async function cutRecover(state: CutState, expectation: Expectation, options: Ca
   const second = await recoverer.recover(half, order);
   for (const entry of second.log) second.replay.apply(entry);
   const last = second.replay.cut('lost', random);
-  await explained(`recovered after a cut recover: ${second.steps.join('; ')}`, half, () => expectation.holdsRecovered(new StateReader(last, options.elsewhere)));
+  await explained(`recovered after a cut recover: ${second.steps.join('; ')}`, half, () =>
+    expectation.holdsRecovered(new StateReader(last, options.elsewhere)),
+  );
 }
 
 async function explained(where: string, state: CutState, look: () => void | Promise<void>): Promise<void> {

@@ -44,7 +44,11 @@ export async function cutVerb(store: TestStore, verb: string[], options: VerbOpt
 
 function expectSame(name: string, before: Buffer[] | undefined, after: Buffer[]): void {
   // The first holds what a seal changes.
-  if (before) expect(after.findIndex((block, index) => index > 0 && !block.equals(before[index] as Buffer)), name).toBe(-1);
+  if (before)
+    expect(
+      after.findIndex((block, index) => index > 0 && !block.equals(before[index] as Buffer)),
+      name,
+    ).toBe(-1);
 }
 
 /** The log tells all that was done. */

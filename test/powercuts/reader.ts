@@ -177,5 +177,9 @@ function plain(block: Buffer): Buffer {
 
 /** The container that a file's name says it is of, with its directory. */
 function ownerOf({ path }: ReadFile): string {
-  return `${dirname(path)}/${basename(path).replace(/\.[a-z]+$/, '').split('@')[0]}`;
+  return `${dirname(path)}/${
+    basename(path)
+      .replace(/\.[a-z]+$/, '')
+      .split('@')[0]
+  }`;
 }

@@ -171,7 +171,9 @@ export class Replay {
   /** Whether a cut may have effects at all that are not durable. */
   get isAtRest(): boolean {
     const files = [...this.#current.values()];
-    return files.every(({ pending }) => pending.length === 0) && [...this.#directories.values()].every(({ pending }) => pending.length === 0);
+    return (
+      files.every(({ pending }) => pending.length === 0) && [...this.#directories.values()].every(({ pending }) => pending.length === 0)
+    );
   }
 
   /** What a cut now leaves. `random` counts only where the fate is. */

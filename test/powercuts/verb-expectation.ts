@@ -75,7 +75,8 @@ export function expectOneContentEach(reader: StateReader): void {
     if (!manifest.sealed || manifest.fold) continue;
     const view = reader.view(path);
     const other = shown.get(manifest.state);
-    if (other && view.differsFrom(other.view.blocks()) >= 0) throw new Error(`"${path}" and "${other.path}" have one state and two contents`);
+    if (other && view.differsFrom(other.view.blocks()) >= 0)
+      throw new Error(`"${path}" and "${other.path}" have one state and two contents`);
     shown.set(manifest.state, { path, view });
   }
 }
