@@ -23,6 +23,7 @@ const groups = { stack: Object.keys(measurements).filter((name) => name.startsWi
 const usage = `usage: npm run bench -- [${Object.keys({ ...measurements, ...groups }).join('|')} …]
   --quick            a few rounds, to see that it works
   --rounds NUMBER    rounds of each measurement instead of its own number
+  --seconds NUMBER   length of each job of fio; 3 unless told, 1 with --quick
   --tar FILE         the Debian root file system; unless told one is made by mmdebstrap, once
   --directory DIR    where files are made and copied; build/bench unless told
   --peers            containerd and qemu-storage-daemon beside it (installed where they are missing)
@@ -34,6 +35,7 @@ function parse() {
     options: {
       quick: { type: 'boolean', default: false },
       rounds: { type: 'string' },
+      seconds: { type: 'string' },
       tar: { type: 'string' },
       directory: { type: 'string' },
       peers: { type: 'boolean', default: false },
@@ -46,6 +48,7 @@ function parse() {
   if (unknown !== undefined) throw new Error(`There is no measurement "${unknown}"`);
   if (!['table', 'json'].includes(values.format)) throw new Error(`There is no format "${values.format}"`);
   if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) throw new Error('--rounds wants a number');
+  if (values.seconds !== undefined && !(Number(values.seconds) > 0)) throw new Error('--seconds wants a number');
   return { ...values, names: names.length > 0 ? names : Object.keys(measurements) };
 }
 

@@ -37,7 +37,7 @@ export function runFio(filename, args) {
   return JSON.parse(output(command, rest)).jobs[0];
 }
 
-export const timed = (seconds) => ['--time_based', `--runtime=${seconds}`];
+export const timed = (seconds) => ['--time_based', `--runtime=${Math.round(seconds * 1000)}ms`];
 
 /** Has every byte of a file written, and lets none of it stay in the page cache. */
 export function fill(path, sizeBytes, offsetBytes = 0) {

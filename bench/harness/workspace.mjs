@@ -33,7 +33,7 @@ export class Workspace {
 
   /** Seconds for a job of fio. */
   get jobSeconds() {
-    return this.#options.quick ? 1 : 3;
+    return Number(this.#options.seconds ?? (this.#options.quick ? 1 : 3));
   }
 
   path(name) {

@@ -7,7 +7,7 @@ import { SyncedWriter } from './synced-writer.mjs';
 
 const GiB = 2 ** 30;
 const commandMs = 60;
-const restMs = 100;
+const restMs = 30;
 
 /** How long a process inside that writes 4 KiB with O_DSYNC, again and again, has to wait when a snapshot of its container is taken. */
 export async function measure(workspace) {
@@ -90,7 +90,7 @@ async function takeSnapshots(workspace, { where, size, attach, dirtyMB }) {
       snapshot: { run: () => spent(snapshots, () => takeSnapshot(store, `bench@s${number++}`)) },
       node: { run: () => nodes.push(node.run()) },
     },
-    workspace.rounds(dirtyMB ? 30 : 100),
+    workspace.rounds(dirtyMB ? 20 : 100),
     { warmUps: 0 },
   );
   const waits = await writer.stop();
