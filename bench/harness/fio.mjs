@@ -31,6 +31,9 @@ export function fio(filename, args) {
   return ['fio', `--filename=${filename}`, ...common, ...args];
 }
 
+/** How a job is run, to be repeated by hand. */
+export const fioNote = (job, seconds) => `A job: \`${fio('/dev/loopN', [...job.args, ...timed(seconds)]).join(' ')}\`.`;
+
 /** What fio says of the one job that it ran. */
 export function runFio(filename, args) {
   const [command, ...rest] = fio(filename, args);

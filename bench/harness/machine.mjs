@@ -24,6 +24,9 @@ export function describeMachine(directory) {
     coreutils: firstLine('cp', '--version'),
     tar: firstLine('tar', '--version'),
     fio: firstLine('fio', '--version'),
+    xfsprogs: firstLine('mkfs.xfs', '-V'),
     containerd: firstLine('containerd', '--version'),
+    'qemu-storage-daemon': firstLine('qemu-storage-daemon', '--version'),
+    command: ['npm run bench --', ...process.argv.slice(2)].join(' '),
   };
 }

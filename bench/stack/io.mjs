@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { output } from '../harness/command.mjs';
-import { diskJobs, isRead, syncedWrite } from '../harness/fio.mjs';
+import { diskJobs, fioNote, isRead, syncedWrite } from '../harness/fio.mjs';
 import { alternate, goal, median } from '../harness/samples.mjs';
 import { hasQemuExport, qemuExport } from '../peers/qemu-export.mjs';
 import { forget, makeDelta, makeFullDelta, makeImage } from './chain-files.mjs';
@@ -55,6 +55,7 @@ export async function measure(workspace) {
     ],
     notes: [
       ...notes,
+      fioNote({ ...jobs[0], args: [...jobs[0].args, `--size=${sizeBytes}`] }, seconds),
       longest(
         contestants.flatMap(({ name }) => samples[name].flatMap(([job, rounds]) => rounds.map((round) => [`${name}, ${job}`, round]))),
       ),
