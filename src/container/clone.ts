@@ -4,9 +4,11 @@ import { replayJournal } from '../image/check-filesystem';
 import { copyView } from '../image/copy-view';
 import { defaultConfig, type Manifest } from '../image/manifest';
 import { NewFile } from '../image/new-file';
+import { seal } from '../image/seal';
 import { readSuperblock, setReadOnlyFeature } from '../image/superblock';
 import type { Warn, WorkOptions } from '../progress';
 import { inspectRun } from '../runtime/status';
+import { openPresent } from './claim-chain';
 import { publishContainer, renewIdentity, requireFreeName } from './create';
 import { claimImage } from './disk';
 import { publishLinked } from './linked';
@@ -15,6 +17,7 @@ import { checkContainerName } from './names';
 import type { ImageCopy } from './new-image';
 import { openChain, openView, type View } from './open-chain';
 import { openPassingSnapshot } from './passing-snapshot';
+import { freezeTop } from './replace-top';
 import { requireStopped } from './require-stopped';
 import { findSnapshot, requireManifest } from './snapshot-files';
 import { parseSnapshotArgument } from './snapshot-names';
@@ -79,10 +82,19 @@ async function pathOfPresent(store: Store, { target, name }: Work, signal: Abort
   const { running, record } = await inspectRun(target.directory);
   if (!running || !record.server) {
     await requireStopped(store, target, 'clone');
+    await freezePresent(store, name, target, signal);
     return target.path;
   }
   await using passing = await openPassingSnapshot(store, target, name, record, signal);
   return passing.path;
+}
+
+/** Only a sealed file is stood on; the next start of its container goes on in another. */
+async function freezePresent(store: Store, name: string, target: Work['target'], signal: AbortSignal | undefined): Promise<void> {
+  await using present = await openPresent(store, target, signal);
+  requireManifest(present.top);
+  await freezeTop(store, name, present.top);
+  await seal(present.top);
 }
 
 function contentOf({ top }: Chain): Pick<Manifest, 'config' | 'template'> {

@@ -18,7 +18,8 @@ export interface Adoption {
 
 /**
  * Before a container of the store starts: a file that was dropped in gets what makes it a container of its own.
- * - sealed (a template's file, or a snapshot's): new ids, unsealed; refused while hard links would change with it;
+ * - sealed (a template's file, or a snapshot's): new ids, unsealed; refused while hard links would change with it. The container's own present,
+ *   which a merge or a linked clone has sealed, is unsealed only;
  * - its manifest bears another name, and that container is in the store: a new identity, because two must not share one;
  * - its manifest bears another name and no one else has its id: it takes the name that its file has;
  * - it is a linked copy that was never started: its identity is due.
@@ -26,17 +27,16 @@ export interface Adoption {
  * The caller has claimed it. A sealed one is unsealed here, before it is mounted; the rest is the caller's. Undefined where nothing is to be done.
  */
 export async function adoptFile(store: Store, target: Target, image: LayerFile, warn: Warn): Promise<Adoption | undefined> {
-  const { manifest } = image;
   const name = target.name;
   if (name === undefined || target.byPath) return requireUnsealed(image);
-  const sealed = isSealed(image);
-  if (sealed) {
-    requireOneLink(image, `start "${name}"`);
-    await unsealAsNew(image);
-  }
+  const sealed = isDroppedIn(image, name);
+  if (isSealed(image)) requireOneLink(image, `start "${name}"`);
+  if (sealed) await unsealAsNew(image);
+  else if (isSealed(image)) await unseal(image, { state: newUuid() });
+  const { manifest } = image;
   if (!manifest) return undefined;
   const twin = sealed || manifest.name === name ? undefined : await findTwin(store, name, image);
-  if (!sealed && !twin && manifest.name === name && !manifest.identity) return undefined;
+  if (!sealed && !twin && manifest.name === name && !manifest.identity && !manifest.snapshot) return undefined;
 
   const isStranger = sealed || twin !== undefined || manifest.container === undefined;
   if (twin) warn(`"${name}" is a copy of "${twin}": it gets a new identity`);
@@ -73,6 +73,11 @@ export function isSealed(file: LayerFile): boolean {
   return file.manifest?.sealed !== undefined || (file.kind === 'image' && file.superblock.readOnly);
 }
 
+/** Whether a file is sealed, and not because it is the present of the container NAME, which others stand on: that bears its name, and an id. */
+export function isDroppedIn(file: LayerFile, name: string | undefined): boolean {
+  return isSealed(file) && !(file.manifest?.container !== undefined && file.manifest.name === name);
+}
+
 /**
  * Claims and unseals a sealed file that was dropped into the store, before it is written to. Throws ERR_LOOPBOX_IN_USE where that would
  * change a template, or a backup, through another hard link.
@@ -83,7 +88,7 @@ export async function unsealDropped(file: LayerFile, action: string): Promise<vo
   await unsealAsNew(file);
 }
 
-function requireOneLink({ links, path }: LayerFile, action: string): void {
+export function requireOneLink({ links, path }: LayerFile, action: string): void {
   if (links <= 1) return;
   throw new LoopboxError('ERR_LOOPBOX_IN_USE', `Cannot ${action}: its file is sealed and has other hard links`, {
     hint: `cp --reflink=auto --sparse=always ${path} ${path}.copy && mv ${path}.copy ${path}`,

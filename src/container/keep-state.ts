@@ -4,13 +4,14 @@ import { writeManifest } from '../image/image-file';
 import type { IndexedFile } from '../image/state-index';
 import { newUuid } from '../uuid';
 import { openPresent } from './claim-chain';
+import { isDroppedIn, isSealed } from './identity';
 import { canReflink } from './reflink';
 import { replaceStoppedTop } from './replace-top';
 import { copyAsSnapshot, type OwnImage } from './snapshot-direct';
 import { requireManifest } from './snapshot-files';
 import type { Store } from './store';
 import { StoreFiles } from './store-files';
-import type { Target } from './target';
+import { openTarget, type Target } from './target';
 
 /**
  * Before a stopped container's present is written to: where clones or older states stand on it, its state is kept, frozen, in a file without a
@@ -18,27 +19,35 @@ import type { Target } from './target';
  */
 export async function keepStateOfOthers(store: Store, target: Target, signal?: AbortSignal): Promise<void> {
   const { name } = target;
+  if (name === undefined) return;
+  const isLinked = await isLinkedBackup(target);
   // Only deltas stand on anything.
-  if (name === undefined || !store.hasDeltas()) return;
+  if (!isLinked && !store.hasDeltas()) return;
   const files = await StoreFiles.scan(store, signal);
   const top = files.top(name);
-  if (!top || !isStoodOn(files, top)) return;
+  if (!top || !(isLinked || isStoodOn(files, top))) return;
   await using present = await openPresent(store, target, signal);
   const manifest = requireManifest(present.top);
-  const isKept = files.index.providers(manifest.state).some(({ path, manifest }) => path !== top.path && manifest.sealed !== undefined);
-  if (isKept) {
-    // One that is sealed was dropped in, and gets a state of its own when it is unsealed.
+  const isKept = files.index.providers(manifest.state).some(({ path }) => path !== top.path);
+  if (isKept && !isLinked) {
+    // One that is sealed gets a state of its own when it is unsealed.
     if (!manifest.sealed) await writeManifest(present.top, { ...manifest, state: newUuid() });
     return;
   }
   const number = freshNumber(store.fileNamesOf(name), name);
-  if (present.top.kind === 'image' && (manifest.config.attach === 'direct' || (await canReflink(store.containersDirectory)))) {
+  if (!isLinked && present.top.kind === 'image' && (manifest.config.attach === 'direct' || (await canReflink(store.containersDirectory)))) {
     const path = join(store.containersDirectory, formatFileName({ role: 'nameless', name, number, extension: 'img' }));
     await copyAsSnapshot(store, present.top as OwnImage, path, undefined, { signal, isStoodOn: true });
     return;
   }
   await replaceStoppedTop(store, { name, present, kept: `~${number}` });
   target.path = store.containerPath(name);
+}
+
+/** Whether it is sealed, by a merge, and a backup has the same file, which must not change with it. What was dropped in is refused then. */
+async function isLinkedBackup(target: Target): Promise<boolean> {
+  await using top = await openTarget(target);
+  return top.links > 1 && isSealed(top) && !isDroppedIn(top, target.name);
 }
 
 /** By a file of its own or of another container, or by a fold that takes its blocks. */

@@ -6,7 +6,7 @@ import type { LayerFile } from '../image/layer-file';
 import { renameDurably, syncDirectory } from '../image/new-file';
 import { native } from '../native';
 import { claimImage } from './disk';
-import { isSealed } from './identity';
+import { isDroppedIn } from './identity';
 import { FileLock, structureWaitMs, takeStructureLock } from './locks';
 import { checkContainerName } from './names';
 import { forgetFormer } from './remove';
@@ -48,7 +48,7 @@ export async function renameContainer(store: Store, argument: string, newName: s
 async function renameFiles(store: Store, top: LayerFile, oldName: string, newName: string): Promise<void> {
   const directory = store.containersDirectory;
   const rest = store.fileNamesOf(oldName).filter((fileName) => join(directory, fileName) !== top.path);
-  if (rest.length > 0 && top.manifest && !isSealed(top)) await writeManifest(top, { ...top.manifest, formerly: oldName });
+  if (rest.length > 0 && top.manifest && !isDroppedIn(top, oldName)) await writeManifest(top, { ...top.manifest, formerly: oldName });
   const extension = top.kind === 'image' ? 'img' : 'delta';
   await renameDurably(top.path, join(directory, formatFileName({ role: 'top', name: newName, extension })));
   for (const fileName of rest) {
@@ -63,7 +63,7 @@ async function renameFiles(store: Store, top: LayerFile, oldName: string, newNam
  * the one that it is a copy of; a sealed one gets its name with its identity, at its first start.
  */
 async function renameInManifest(top: LayerFile, oldName: string, newName: string): Promise<void> {
-  if (!top.manifest || isSealed(top)) return;
+  if (!top.manifest || isDroppedIn(top, oldName)) return;
   const { name, formerly: _, ...manifest } = top.manifest;
   await writeManifest(top, name === oldName ? { ...manifest, name: newName } : manifest);
 }

@@ -15,7 +15,7 @@ import { attachOf } from './attach-choice';
 import { openPresent } from './claim-chain';
 import { claimImage } from './disk';
 import { openChain } from './open-chain';
-import { replaceStoppedTop, replayTop, topManifest } from './replace-top';
+import { freezeTop, replaceStoppedTop, topManifest } from './replace-top';
 import { requireStopped } from './require-stopped';
 import { findSnapshot, requireManifest, snapshotNames } from './snapshot-files';
 import { requireSnapshotArgument, timedSnapshotName } from './snapshot-names';
@@ -113,7 +113,7 @@ async function replaceWhole(
   const manifest = topManifest(requireManifest(present.top), config);
   await placeManifest(file.fd, chain.sizeBytes, { ...manifest, kind: 'image', state: newUuid(), sizeBytes: chain.sizeBytes });
   options.signal?.throwIfAborted();
-  await replayTop(present.top);
+  await freezeTop(store, name, present.top);
   await file.publish(`${directory}/${formatFileName({ role: 'next', name })}`);
   const commit: TopCommit = { directory, name, extension: 'img', kept };
   await commitTop(commit, 'image');

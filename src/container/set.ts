@@ -7,7 +7,7 @@ import type { RunRecord } from '../runtime/run-directory';
 import { inspectRun } from '../runtime/status';
 import { updateLimits } from '../runtime/update';
 import { applyConfigChange, applyLimits, type ConfigChange } from './config-input';
-import { isSealed, unsealDropped } from './identity';
+import { isDroppedIn, isSealed, requireOneLink, unsealDropped } from './identity';
 import type { Store } from './store';
 import { openTarget, resolveTarget, type Target } from './target';
 import { lockTarget } from './work';
@@ -56,7 +56,9 @@ async function runWith(store: Store, target: Target, record: RunRecord, limits: 
 
 /** What was dropped into the store is its container's own; a FILE that is sealed stays as it is. */
 async function prepareSealed(target: Target, image: LayerFile): Promise<void> {
-  if (!target.byPath) return unsealDropped(image, `set "${target.label}"`);
+  if (!target.byPath && isDroppedIn(image, target.name)) return unsealDropped(image, `set "${target.label}"`);
+  // Others may stand on it: its config is no part of what they need.
+  if (!target.byPath) return requireOneLink(image, `set "${target.label}"`);
   throw new LoopboxError('ERR_LOOPBOX_WRONG_STATE', `Cannot set "${target.label}": it is sealed`, {
     hint: `loopbox import ${target.path}`,
   });

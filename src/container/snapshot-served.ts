@@ -5,14 +5,12 @@ import { Descriptor } from '../descriptor';
 import { type NewTop, namesOfCommit, prepareTop, sealKept, type TopCommit } from '../image/commit-top';
 import { blockSize } from '../image/delta-geometry';
 import { readAt } from '../image/file-io';
-import { writeManifest } from '../image/image-file';
 import type { LayerFile } from '../image/layer-file';
 import type { SnapshotRecord } from '../image/manifest';
 import { StackControl, type SwitchRequest } from '../loop/stack-control';
-import { newUuid } from '../uuid';
 import { takeAttachmentLock } from './disk';
 import { takeStructureLock } from './locks';
-import { topManifest } from './replace-top';
+import { drawState, topManifest } from './replace-top';
 import { requireManifest, runsElsewhere } from './snapshot-files';
 import type { TakenSnapshot } from './snapshot-options';
 import type { Store } from './store';
@@ -48,11 +46,8 @@ export async function putTopAside<T extends SnapshotRecord | undefined>(
   const { layers, sizeBytes } = await control.status();
   const served = layers.at(-1);
   if (served?.device !== top.device || served.inode !== top.inode) throw runsElsewhere(target);
-  // Copies may have been made of a file that was never sealed: what it holds in the end is a state that nobody knows yet.
-  const state = newUuid();
+  const state = await drawState(store, name, top);
   const manifest = requireManifest(top);
-  await writeManifest(top, { ...manifest, state });
-
   const extension = top.kind === 'image' ? 'img' : 'delta';
   const commit: TopCommit = { directory: store.containersDirectory, name, extension, kept };
   const next: NewTop = {
