@@ -86,7 +86,7 @@ void Send(io_uring* ring) {
   bool is_linked = false;
   uint64_t after = 0;
   for (unsigned at = ring->sq.sqe_head; at != ring->sq.sqe_tail; at++) {
-    const io_uring_sqe& entry = ring->sq.sqes[at & ring->sq.ring_mask];
+    io_uring_sqe& entry = ring->sq.sqes[at & ring->sq.ring_mask];
     if (!is_linked) watched.last_chain++, after = 0;
     is_linked = entry.flags & IOSQE_IO_LINK;
     RecordEntry record{.record = Record::kMark};
@@ -97,6 +97,8 @@ void Send(io_uring* ring) {
       AppendRecord(record);
       after = id;
     }
+    // Else nobody would tell that its chain has ended. That it has ended well is no news to whoever asked for silence.
+    if (after && !is_linked) entry.flags &= ~IOSQE_CQE_SKIP_SUCCESS;
     watched.sent.push_back({entry.user_data, id, watched.last_chain, (entry.flags & IOSQE_CQE_SKIP_SUCCESS) != 0});
   }
 }

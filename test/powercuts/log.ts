@@ -38,6 +38,16 @@ export class Recording {
     };
   }
 
+  /** Adds an entry of our own. */
+  mark(path: string): void {
+    const header = Buffer.alloc(headerBytes);
+    const text = Buffer.from(path);
+    header.writeUInt32LE(headerBytes + text.length, 0);
+    header.writeUInt32LE(kinds.indexOf('mark') + 1, 4);
+    header.writeUInt32LE(text.length, 8);
+    appendFileSync(this.path, Buffer.concat([header, text]));
+  }
+
   /** All entries until now; the log is empty then. */
   take(): Entry[] {
     appendFileSync(this.path, '');
