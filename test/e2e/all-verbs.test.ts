@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { temporaryDirectory, TestStore, xfsDirectory } from '../fixtures';
+import { TestStore, temporaryDirectory, xfsDirectory } from '../fixtures';
 import { scriptOfAllVerbs } from './script-of-all-verbs';
 
 const minute = 60_000;

@@ -176,7 +176,8 @@ async function killedOnce(verb: Verb, victims: Victim[], moment: { delayMs: numb
   await prepare(verb);
   const before = { snapshots: keeper.snapshots(), acknowledged: verb.runs ? keeper.acknowledged() : await keeper.records() };
   const { code, hit } = await attack(verb, victims, moment);
-  expect(victims.includes('CLI') ? [0, 137] : hit && victims.includes('keeper') ? [0, 1, 11] : [0]).toContain(code);
+  const mayFail = hit && (victims.includes('keeper') || victims.includes('freezer'));
+  expect(victims.includes('CLI') ? [0, 137] : mayFail ? [0, 1, 11] : [0]).toContain(code);
 
   const isRunning = await settles(verb, hit && victims.includes('keeper'));
   if (isRunning) await keeper.expectWrites();
