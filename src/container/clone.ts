@@ -82,7 +82,7 @@ async function pathOfPresent(store: Store, { target, name }: Work, signal: Abort
   const { running, record } = await inspectRun(target.directory);
   if (!running || !record.server) {
     await requireStopped(store, target, 'clone');
-    await freezePresent(store, name, target, signal);
+    await freezePresent(store, target, signal);
     return target.path;
   }
   await using passing = await openPassingSnapshot(store, target, name, record, signal);
@@ -90,10 +90,10 @@ async function pathOfPresent(store: Store, { target, name }: Work, signal: Abort
 }
 
 /** Only a sealed file is stood on; the next start of its container goes on in another. */
-async function freezePresent(store: Store, name: string, target: Work['target'], signal: AbortSignal | undefined): Promise<void> {
+async function freezePresent(store: Store, target: Work['target'], signal: AbortSignal | undefined): Promise<void> {
   await using present = await openPresent(store, target, signal);
   requireManifest(present.top);
-  await freezeTop(store, name, present.top);
+  await freezeTop(present.top);
   await seal(present.top);
 }
 

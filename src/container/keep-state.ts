@@ -29,7 +29,7 @@ export async function keepStateOfOthers(store: Store, target: Target, signal?: A
   await using present = await openPresent(store, target, signal);
   const manifest = requireManifest(present.top);
   const isKept = files.index.providers(manifest.state).some(({ path }) => path !== top.path);
-  if (isKept && !isLinked) {
+  if (isKept && !isLinked && !isMerged(files, top)) {
     // One that is sealed gets a state of its own when it is unsealed.
     if (!manifest.sealed) await writeManifest(present.top, { ...manifest, state: newUuid() });
     return;
@@ -51,6 +51,11 @@ async function isLinkedBackup(target: Target): Promise<boolean> {
 }
 
 /** By a file of its own or of another container, or by a fold that takes its blocks. */
-function isStoodOn({ index }: StoreFiles, top: IndexedFile): boolean {
-  return index.children(top.manifest.state).length > 0 || index.foldOf(top, top.manifest.state)?.role === 'to';
+function isStoodOn({ index }: Pick<StoreFiles, 'index'>, top: IndexedFile): boolean {
+  return index.children(top.manifest.state).length > 0 || isMerged({ index }, top);
+}
+
+/** Its state is the merge's then: one that names another would lose it. */
+function isMerged({ index }: Pick<StoreFiles, 'index'>, top: IndexedFile): boolean {
+  return index.foldOf(top, top.manifest.state)?.role === 'to';
 }

@@ -4,11 +4,11 @@ import { replayJournal } from '../image/check-filesystem';
 import { type NewTop, replaceTop } from '../image/commit-top';
 import { blockSize } from '../image/delta-geometry';
 import { syncFile } from '../image/file-io';
-import { type LayerExtension, parseFileName } from '../image/file-names';
+import type { LayerExtension } from '../image/file-names';
 import { writeManifest } from '../image/image-file';
 import type { LayerFile } from '../image/layer-file';
 import type { Config, Manifest, SnapshotRecord } from '../image/manifest';
-import { StateIndex } from '../image/state-index';
+import { isInMerge } from '../image/state-index';
 import { newUuid } from '../uuid';
 import { structureWaitMs, takeStructureLock } from './locks';
 import { ensureReserve } from './reserve';
@@ -29,7 +29,7 @@ export interface Replacement {
 export async function replaceStoppedTop(store: Store, { name, present, kept, record, on }: Replacement): Promise<void> {
   const { top } = present;
   const parent = on?.chain ?? present;
-  await freezeTop(store, name, top);
+  await freezeTop(top);
   const manifest = manifestOf(top);
   const extension: LayerExtension = top.kind === 'image' ? 'img' : 'delta';
   const next: NewTop = {
@@ -49,25 +49,22 @@ export async function replaceStoppedTop(store: Store, { name, present, kept, rec
  * Before a stopped container's present, which the caller has claimed, is sealed: its journal is replayed, because a sealed file system is never
  * mounted writable, and it draws its state.
  */
-export async function freezeTop(store: Store, name: string, top: LayerFile): Promise<void> {
+export async function freezeTop(top: LayerFile): Promise<void> {
   if (top.manifest?.sealed) return;
   if (top.kind === 'image' && top.superblock.needsRecovery) {
     await replayJournal(top.fd, top.label);
     await syncFile(top.fd);
   }
-  await drawState(store, name, top);
+  await drawState(top);
 }
 
 /**
  * Before a present that is not sealed becomes what others stand on: copies may have been made of it, so what it holds in the end is a state that
  * nobody knows yet. One that a merge names has drawn it already. Returns the state.
  */
-export async function drawState({ containersDirectory }: Store, name: string, top: LayerFile): Promise<string> {
+export async function drawState(top: LayerFile): Promise<string> {
   const manifest = manifestOf(top);
-  const only = (fileName: string) => parseFileName(fileName)?.name === name;
-  const index = await StateIndex.scan([containersDirectory], { containersDirectory, only });
-  const place = { directory: containersDirectory, parsed: parseFileName(basename(top.path)) };
-  if (manifest.sealed || index.foldOf(place, manifest.state)) return manifest.state;
+  if (manifest.sealed || (await isInMerge(top))) return manifest.state;
   const state = newUuid();
   await writeManifest(top, { ...manifest, state });
   return state;

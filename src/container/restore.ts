@@ -113,7 +113,7 @@ async function replaceWhole(
   const manifest = topManifest(requireManifest(present.top), config);
   await placeManifest(file.fd, chain.sizeBytes, { ...manifest, kind: 'image', state: newUuid(), sizeBytes: chain.sizeBytes });
   options.signal?.throwIfAborted();
-  await freezeTop(store, name, present.top);
+  await freezeTop(present.top);
   await file.publish(`${directory}/${formatFileName({ role: 'next', name })}`);
   const commit: TopCommit = { directory, name, extension: 'img', kept };
   await commitTop(commit, 'image');

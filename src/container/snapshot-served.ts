@@ -46,7 +46,7 @@ export async function putTopAside<T extends SnapshotRecord | undefined>(
   const { layers, sizeBytes } = await control.status();
   const served = layers.at(-1);
   if (served?.device !== top.device || served.inode !== top.inode) throw runsElsewhere(target);
-  const state = await drawState(store, name, top);
+  const state = await drawState(top);
   const manifest = requireManifest(top);
   const extension = top.kind === 'image' ? 'img' : 'delta';
   const commit: TopCommit = { directory: store.containersDirectory, name, extension, kept };

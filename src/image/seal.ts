@@ -6,6 +6,7 @@ import { placeManifest, writeManifest } from './image-file';
 import type { LayerFile } from './layer-file';
 import type { Manifest, SealRecord } from './manifest';
 import { slotsLength } from './manifest-slots';
+import { isInMerge } from './state-index';
 import { setReadOnlyFeature, superblockChecksumOffset, superblockLength, superblockOffset, withoutReadOnlyFeature } from './superblock';
 
 /**
@@ -35,7 +36,8 @@ export async function unseal(file: LayerFile, changes: Partial<Manifest> = {}): 
 
 /**
  * Seals a file that nobody writes to any more, durably: an image's `read-only` feature first, so that a cut never leaves evidence that
- * does not fit. `changes` are other keys of the manifest. Nothing is done where it is sealed and nothing changes. Idempotent.
+ * does not fit; none where a merge writes to the file. `changes` are other keys of the manifest. Nothing is done where it is sealed and
+ * nothing changes. Idempotent.
  */
 export async function seal(file: LayerFile, changes: Partial<Pick<Manifest, 'snapshot' | 'name' | 'state'>> = {}): Promise<void> {
   const { manifest } = file;
@@ -46,14 +48,19 @@ export async function seal(file: LayerFile, changes: Partial<Pick<Manifest, 'sna
     await setReadOnlyFeature(file.fd, true);
     await syncFile(file.fd);
   }
-  await writeManifest(file, { ...manifest, ...changes, sealed: manifest.sealed ?? (await evidenceOf(file)) });
+  const sealed = manifest.sealed ?? ((await isInMerge(file)) ? await lengthOf(file) : await evidenceOf(file));
+  await writeManifest(file, { ...manifest, ...changes, sealed });
 }
 
 /** What a file looks like now, for its manifest. Of an image: it must be read-only already, durably. */
 export async function evidenceOf(file: LayerFile): Promise<SealRecord> {
-  const { size: lengthBytes } = await fileStatus(file.fd);
-  if (file.kind === 'image') return { lengthBytes, superblockCrc32c: await superblockChecksum(file.fd) };
-  return { lengthBytes, mapCrc32c: await mapChecksum(file) };
+  const length = await lengthOf(file);
+  if (file.kind === 'image') return { ...length, superblockCrc32c: await superblockChecksum(file.fd) };
+  return { ...length, mapCrc32c: await mapChecksum(file) };
+}
+
+async function lengthOf({ fd }: LayerFile): Promise<SealRecord> {
+  return { lengthBytes: (await fileStatus(fd)).size };
 }
 
 /** Throws CORRUPT where a sealed file is not what was sealed. Does nothing for one that is not sealed. */

@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { type FileName, parseFileName } from './file-names';
@@ -161,6 +161,18 @@ function isMeant(
 /** Whether a seal can be checked. */
 export function hasEvidence({ superblockCrc32c, mapCrc32c }: SealRecord): boolean {
   return superblockCrc32c !== undefined || mapCrc32c !== undefined;
+}
+
+/**
+ * Whether a merge names this file of a container, by its state: the merge has drawn that, and what it writes to can't be checked before it is
+ * through. The directory counts as a store's.
+ */
+export async function isInMerge({ path, manifest }: LayerFile): Promise<boolean> {
+  const [directory, parsed] = [dirname(path), parseFileName(basename(path))];
+  if (!parsed || !manifest) return false;
+  const only = (fileName: string) => parseFileName(fileName)?.name === parsed.name;
+  const index = await StateIndex.scan([directory], { containersDirectory: directory, only });
+  return index.foldOf({ directory, parsed }, manifest.state) !== undefined;
 }
 
 export function isSameFile(a: Pick<IndexedFile, 'device' | 'inode'>, b: Pick<IndexedFile, 'device' | 'inode'>): boolean {

@@ -2,7 +2,6 @@ import { link, open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { drawState } from '../../src/container/replace-top';
-import type { Store } from '../../src/container/store';
 import { openLayer } from '../../src/image/layer-file';
 import { reclaim, reclaimSteps } from '../../src/image/reclaim';
 import { recover } from '../../src/image/recover';
@@ -168,6 +167,22 @@ describe('an absorb', () => {
     await world.expectAll({ independent: true });
   });
 
+  it('goes on when what it writes to has been frozen meanwhile, as by a start', async () => {
+    const world = await ChainWorld.make({ batchBytes: 64 * KiB });
+    const root = await world.image('web@s.img', disk);
+    const parent = await world.delta('web@~1.delta', root, valued(0, 2, 5, 300));
+    const top = await world.delta('web.delta', parent, valued(0, 9));
+    await cutAt(reclaiming(world), 'the parent gives space back');
+    await rename(world.layers.path('web.delta'), world.layers.path('web@~8.delta'));
+    await world.layers.seal('web@~8.delta');
+    const { state } = await world.layers.manifest('web@~8.delta');
+    await world.delta('web.delta', { ...top, state }, valued(0));
+    await world.expectAll({ independent: true });
+    expect(await settle(world.context)).toEqual([]);
+    expect(world.names()).toEqual(['web.img', 'web@s.delta']);
+    await world.expectAll({ independent: true });
+  });
+
   it('into an unsealed file gives that a new state: a copy of it from before stands on nothing', async () => {
     const world = await ChainWorld.make();
     const root = await world.image('web@s.img', disk);
@@ -192,11 +207,10 @@ describe('a state', () => {
 
   it('is drawn anew before a present is frozen, unless a merge names it', async () => {
     const world = await ChainWorld.make();
-    const store = { containersDirectory: world.layers.directory } as Store;
     const state = await world.layers.delta('web.delta', await world.layers.image('web@s.img', disk, { sealed: true }), valued(0));
     const draw = async () => {
       await using top = await openLayer(world.layers.path('web.delta'), { write: true });
-      return await drawState(store, 'web', top);
+      return await drawState(top);
     };
     const drawn = await draw();
     expect(drawn).not.toBe(state);
