@@ -83,7 +83,7 @@ async function* moveBatch(
   fromBlock: number,
 ): AsyncGenerator<string, number | undefined> {
   const { p, c, live } = open;
-  using lease = live.find(absorb.parent) ? undefined : yield* leaseParent(context, absorb, open);
+  using lease = live.find(absorb.parent) ? undefined : yield* leaseParent(context, absorb, open, fromBlock);
   const next = live.isTop(absorb.child)
     ? await absorbLive(live, absorb.parent, fromBlock)
     : await copyBatch(p, c, fromBlock, batchBytesOf(context));
@@ -115,6 +115,7 @@ async function* leaseParent(
   context: MergeContext,
   { parent, child }: Absorb,
   { p, c }: OpenAbsorb,
+  fromBlock: number,
 ): AsyncGenerator<string, Lease | undefined> {
   if (!isNameless(parent)) return undefined;
   if (p.manifest.fold) return Lease.take(p.fd);
@@ -128,6 +129,8 @@ async function* leaseParent(
   cleanup.add(() => lease[Symbol.dispose]());
   if ((await hideFile(parent, p.fd, lease)) === undefined) return undefined;
   yield 'the parent is hidden';
+  // Of the batches before, in which nothing was taken from the parent, the child may have copies that lack the next ones.
+  if (!c.manifest.sealed && fromBlock > 0) await writeManifest(c, { ...c.manifest, state: newUuid() });
   await writeManifest(p, { ...p.manifest, state: noState, fold: { to: c.manifest.state, was: p.manifest.state, cursor: 0 } });
   yield 'the parent holds no state';
   cleanup.disarm();

@@ -16,8 +16,6 @@ def fold(world: World, image: int, source: int, keep: int | None = None) -> Work
     verify(disk, image)
     if disk.manifest(source).sealed is None and not planted('source-unsealed'):
         yield from seal(world, source, new_state=True)
-    if keep and not (yield from mark_written(world, keep)):
-        return False
     if not (yield from hide(world, image)):
         yield from recover(world, container)
         return False
@@ -27,6 +25,10 @@ def fold(world: World, image: int, source: int, keep: int | None = None) -> Work
         yield 'step'
         disk.sync_directory()
         yield 'step'
+    if keep and not (yield from mark_written(world, keep)):
+        world.release(image)
+        yield from recover(world, container)
+        return False
     manifest = disk.manifest(image)
     size = max(manifest.size, disk.manifest(source).size)
     record = Fold(disk.manifest(source).state, manifest.state, disk.manifest(keep).state if keep else None)
