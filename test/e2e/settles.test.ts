@@ -1,6 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { FileLock } from '../../src/container/locks';
+import { Store } from '../../src/container/store';
 import { contentOfState, manifestOf } from '../chain-view';
 import { chainedContainer } from '../chained-container';
 import { seededRandom, soakCount, TestStore } from '../fixtures';
@@ -52,7 +54,9 @@ beforeEach(async () => {
 });
 
 describe('a container without snapshots', () => {
-  it('is one file again some moments after its stop, which does not wait for that; ls and df tell of it until then', async () => {
+  it('is one file again some moments after its stop, which does not wait for that; ls and df tell of it until then', {
+    timeout: 2 * minute,
+  }, async () => {
     await runOnDelta(64);
     const before = await content();
     await stop();
@@ -86,8 +90,8 @@ describe('a container without snapshots', () => {
     while (containerFiles(store).length > 1);
   });
 
-  it('starts at once in the middle, with all that it had, and settles later', async () => {
-    await runOnDelta(200);
+  it('starts at once in the middle, with all that it had, and settles later', { timeout: 5 * minute }, async () => {
+    await runOnDelta(120);
     let before = await content();
     for (let round = 0; round < 3; round++) {
       await stop();
@@ -110,6 +114,30 @@ describe('a container without snapshots', () => {
     await alone('db.img');
     await expectTruth(store, { db: before });
     await expectAtRest();
+  });
+
+  it('starts at once also where the process that settles it has come to a standstill', { timeout: 2 * minute }, async () => {
+    await runOnDelta(150);
+    const before = await content();
+    await stop();
+    await expect.poll(() => folds().length, { ...bySomeTime, interval: 2 }).toBe(1);
+    const [pid = 0] = store.mergers();
+    // In the middle of a batch, not between two.
+    const verbLock = new Store(store).verbLockPath('db');
+    for (process.kill(pid, 'SIGSTOP'); !FileLock.isHeld(verbLock); process.kill(pid, 'SIGSTOP')) {
+      process.kill(pid, 'SIGCONT');
+      await sleep(7);
+    }
+    const begun = performance.now();
+    await store.done('start', 'db');
+    const tookMs = performance.now() - begun;
+    const usual = performance.now();
+    await store.done('restart', '-t', '0', 'db');
+    expect(tookMs).toBeLessThan(performance.now() - usual + 500);
+    expect(await content()).toBe(before);
+    await stop();
+    await alone('db.img');
+    await expectTruth(store, { db: before });
   });
 
   it(
