@@ -78,7 +78,14 @@ async function writeDuring(depth: number, body: () => Promise<unknown>): Promise
 async function fio(depth: number, ...args: string[]): Promise<number> {
   const { pid } = (await store.inspect('c')) as { pid: number };
   const job = ['--name=verify', `--filename=/proc/${pid}/root/file`, '--size=24m', '--rw=randwrite', '--bs=4k', `--iodepth=${depth}`];
-  const common = ['--ioengine=libaio', '--direct=1', '--verify=crc32c', '--verify_fatal=1', '--output-format=json'];
+  const common = [
+    '--ioengine=libaio',
+    '--direct=1',
+    '--verify=crc32c',
+    '--verify_fatal=1',
+    '--verify_state_save=0',
+    '--output-format=json',
+  ];
   const { code, stdout, stderr } = await execute('fio', [...job, ...common, ...args], { timeoutMs: 5 * minute });
   expect([code, stderr]).toEqual([0, '']);
   const { jobs } = JSON.parse(stdout) as { jobs: Job[] };
