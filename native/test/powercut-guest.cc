@@ -1,6 +1,7 @@
-// A guest on an engine whose power will be cut: powercut-guest DIRECTORY SEED STEPS SIZE LAYER… [-- OLD KEPT NEXT TOP
-// MAP DATA] A layer is NAME:MAP:DATA, of an image NAME; bottom first. With names it switches in the middle. What it
-// does it tells in marks.
+// A guest on an engine whose power will be cut:
+//   powercut-guest DIRECTORY SEED STEPS SIZE[:GROWN] LAYER… [-- OLD KEPT NEXT TOP MAP DATA]
+// A layer is NAME:MAP:DATA, of an image NAME; bottom first. In the middle the disk grows, and it switches to another
+// top, if there are arguments for it. What it does it tells in marks.
 
 #include <array>
 #include <cstring>
@@ -134,6 +135,17 @@ class Disk {
     while (!is_done) Step();
   }
 
+  void Grow(uint64_t size) {
+    bool is_done = false;
+    engine_.Grow(size, [&](int error) {
+      EXPECT(error == 0);
+      busy_.resize(size / kBlockBytes);
+      is_done = true;
+      ring_.Stop();
+    });
+    while (!is_done) Step();
+  }
+
  private:
   void Issue(
       Guest::Slot& slot, Operation operation, uint64_t first, uint64_t count, std::function<void()> done = [] {}) {
@@ -178,7 +190,9 @@ int main(int argc, char** argv) {
   EXPECT(argc > 5);
   std::string directory = argv[1];
   int steps = std::atoi(argv[3]);
-  uint64_t size = std::strtoull(argv[4], nullptr, 10);
+  char* behind = nullptr;
+  uint64_t size = std::strtoull(argv[4], &behind, 10);
+  uint64_t grown = *behind ? std::strtoull(behind + 1, nullptr, 10) : 0;
   std::vector<Layer> layers;
   int argument = 5;
   for (; argument < argc && std::strcmp(argv[argument], "--") != 0; argument++) {
@@ -189,6 +203,10 @@ int main(int argc, char** argv) {
   }
   Disk disk(static_cast<unsigned>(std::atoi(argv[2])), size, layers);
   for (int step = 0; step < steps; step++) disk.Step();
+  if (grown) {
+    disk.Grow(grown);
+    for (int step = 0; step < steps; step++) disk.Step();
+  }
   if (argument < argc) {
     EXPECT(argc == argument + 7);
     char** names = argv + argument + 1;

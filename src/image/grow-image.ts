@@ -35,14 +35,22 @@ export async function* shrinkImage({ fd, sizeBytes: oldBytes, label }: ImageFile
   await syncFile(fd);
 }
 
-/** Punches the slots that a grow that was cut short left in the disk, between its file system's end and its own. */
-export async function punchOldSlots({ fd, superblock, sizeBytes }: ImageFile): Promise<void> {
+/**
+ * Punches the slots that a grow that was cut short left in the disk, between its file system's end and its own, durably. Returns whether
+ * there were any.
+ */
+export async function punchOldSlots({ fd, superblock, sizeBytes }: ImageFile): Promise<boolean> {
+  let isChanged = false;
   const first = Math.ceil(superblock.sizeBytes / MiB) * MiB;
   const data = await native().dataRanges(fd, first, sizeBytes);
   for (let i = 0; i < data.length; i += 2) {
     for (let at = Math.floor((data[i] as number) / MiB) * MiB; at < (data[i + 1] as number); at += MiB) {
       const slot = at >= first ? decodeSlots(await readAt(fd, at, slotsLength)) : undefined;
-      if (slot && (JSON.parse(slot.json) as { sizeBytes?: number }).sizeBytes === at) await native().punchHole(fd, at, slotsLength);
+      if (!slot || (JSON.parse(slot.json) as { sizeBytes?: number }).sizeBytes !== at) continue;
+      await native().punchHole(fd, at, slotsLength);
+      isChanged = true;
     }
   }
+  if (isChanged) await syncFile(fd);
+  return isChanged;
 }

@@ -5,6 +5,7 @@ import { tryLock } from '../flock';
 import { native } from '../native';
 import { closeFile, openFile, syncFile } from './file-io';
 import { type FileName, formatFileName, freshNumber, parseFileName } from './file-names';
+import { punchOldSlots } from './grow-image';
 import { writeManifest } from './image-file';
 import { openLayer } from './layer-file';
 import type { Manifest } from './manifest';
@@ -21,7 +22,7 @@ export interface RecoverOptions {
 }
 
 /**
- * Finishes what a cut or a kill left half done of a container's files: names and seals only, never their blocks. For the holder of the
+ * Finishes what a cut or a kill left half done of a container's files: names and seals, never a disk's blocks. For the holder of the
  * container's verb lock. First all of it is made durable, because what is decided is decided by it. Idempotent; the steps that were
  * taken are returned, in words.
  * CORRUPT, and nothing is touched, where two files claim to be the present, or something would be lost.
@@ -40,6 +41,7 @@ export async function* recoverSteps(directory: string, name: string, options: Re
   requireOneTop(files, options);
   yield* settleNext(files, options);
   yield* hideFolds(files);
+  yield* cleanGrown(files);
   yield* showImages(files);
   yield* settleHalfMade(files);
   await files.sync();
@@ -149,6 +151,15 @@ async function* hideFolds(files: ContainerFiles): AsyncGenerator<string> {
   for (const file of files.all()) {
     if (!file.manifest.fold || file.parsed?.role === 'fold') continue;
     yield await files.rename(file, { role: 'fold', name: files.name, number: freshNumber(files.names, files.name) });
+  }
+}
+
+/** An image that grew for a fold, and whose old slots are seen in the disk since: they go before anybody reads it. */
+async function* cleanGrown(files: ContainerFiles): AsyncGenerator<string> {
+  for (const file of files.all()) {
+    if (file.manifest.kind !== 'image' || file.manifest.fold?.cursor !== 0) continue;
+    await using image = await openLayer(file.path, { write: true, noFollow: true });
+    if (image.kind === 'image' && (await punchOldSlots(image))) yield `"${file.fileName}" has grown`;
   }
 }
 

@@ -1,4 +1,4 @@
-import { rm, writeFile } from 'node:fs/promises';
+import { rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { shell } from '../execute';
@@ -14,12 +14,16 @@ import { type Shown, shownBy, VerbExpectation } from './verb-expectation';
 
 export interface VerbOptions extends Omit<CampaignOptions, 'recoverer' | 'elsewhere'> {
   /** Whether the present is another afterwards. */
-  restores: boolean;
+  restores?: boolean;
+  /** As in `VerbExpectation`. */
+  grownFrom?: number | undefined;
+  /** Leaves out of the log that files, or directories, were synced: something that must be found. */
+  fault?: 'file' | 'directory';
 }
 
 /** Runs a verb on a store whose containers are at rest, and cuts the power at each moment of what it did to their files. */
 export async function cutVerb(store: TestStore, verb: string[], options: VerbOptions): Promise<CampaignCounts> {
-  const { random, restores } = options;
+  const { random, restores = false, fault } = options;
   const directory = join(store.root, 'containers');
   const elsewhere: CutState = new Map([['../templates/small.img', Content.ofFile(join(store.root, 'templates/small.img'))]]);
   const recording = new Recording(directory, join(await temporaryDirectory(), 'log'));
@@ -27,14 +31,15 @@ export async function cutVerb(store: TestStore, verb: string[], options: VerbOpt
   const before = shownBy(new StateReader(replay.cut('lost', random), elsewhere));
   const result = await store.loopbox(verb, { env: recording.environment });
   expect(result).toMatchObject({ code: 0, stderr: '' });
-  const log = recording.take();
+  const { ino } = await stat(directory);
+  const log = recording.take().filter(({ kind, inode }) => !(fault && kind === 'sync' && (inode === ino) === (fault === 'directory')));
 
   const wanted = Replay.ofDirectory(directory).cut('lost', random);
   const after = shownBy(new StateReader(wanted, elsewhere));
   for (const [name, blocks] of after) if (!(restores && name === 'web')) expectSame(name, before.get(name), blocks);
   for (const shown of [before, after]) await expectSound(shown);
 
-  const expectation = new VerbExpectation(before, after);
+  const expectation = new VerbExpectation(before, after, options.grownFrom);
   const counts = await cutEverywhere(replay, log, expectation, { ...options, elsewhere, recoverer: await Recoverer.start() });
   expectComplete(replay.cut('kept', random), wanted);
   // What has returned lasts.

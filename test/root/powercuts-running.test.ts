@@ -59,7 +59,7 @@ async function recordRun(store: TestStore): Promise<{ replay: Replay; log: Entry
   return { replay, log: recording.take() };
 }
 
-describe('power cuts', () => {
+describe('power cuts', { timeout: soakCount(40) * 60_000 }, () => {
   it('a container runs, with snapshots taken, absorbed and folded: its file system is clean, and what was synced is there', async () => {
     const store = await smallStore(['sh', '-c', churn]);
     const { replay, log } = await recordRun(store);

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { changeDisk } from '../chain-view';
 import { seededRandom, soakCount, type TestStore } from '../fixtures';
@@ -5,7 +6,8 @@ import type { CampaignCounts } from '../powercuts/campaign';
 import { cutGuest } from '../powercuts/cut-guest';
 import { cutVerb } from '../powercuts/cut-verb';
 import type { Entry } from '../powercuts/log';
-import { smallStore } from '../powercuts/world';
+import { replaceTop } from '../powercuts/next-top';
+import { sizeBytes, smallStore } from '../powercuts/world';
 
 interface Case {
   verb: string[];
@@ -15,6 +17,8 @@ interface Case {
   names?: string[];
   /** Whether the present is another afterwards. */
   restores?: boolean;
+  /** The disk's size once, if it has grown since. */
+  grownFrom?: number;
 }
 
 /** Snapshots, and something that has changed since each of them. */
@@ -43,6 +47,15 @@ const cases: Record<string, Case> = {
   'snapshot rm with absorb': { verb: ['snapshot', 'rm', '--wait', 'web@tue'], before: (store) => snapshots(store, 'mon', 'tue', 'wed') },
   'snapshot rm with fold': { verb: ['snapshot', 'rm', '--wait', 'web@mon'], before: (store) => snapshots(store, 'mon', 'tue') },
   settle: { verb: ['settle', 'web'], before: (store) => snapshots(store, 'mon', 'tue') },
+  'settle of a disk that has grown': {
+    verb: ['settle', 'web'],
+    grownFrom: sizeBytes,
+    before: async (store) => {
+      await snapshots(store, 'mon');
+      await replaceTop(join(store.root, 'containers'), 'web@mon.img', 2 * sizeBytes);
+      await changeDisk(store, 'web', 'echo now > root/since');
+    },
+  },
   'flatten of a chain': { verb: ['flatten', 'web'], before: (store) => snapshots(store, 'mon') },
   rename: { verb: ['rename', 'web', 'site'], names: ['web', 'site'], before: (store) => snapshots(store, 'mon') },
   set: { verb: ['set', 'web', '--pids', '50', '--label', 'a=b'] },
@@ -54,9 +67,10 @@ const cases: Record<string, Case> = {
   },
 };
 
-const guests: Record<string, { files: string[]; switches: boolean; before?: string[] }> = {
-  'writes on an image': { files: ['web.img'], switches: false },
-  'writes on a delta': { files: ['web@mon.img', 'web.delta'], switches: false, before: ['mon'] },
+const guests: Record<string, { files: string[]; switches?: boolean; grows?: boolean; before?: string[] }> = {
+  'writes on an image': { files: ['web.img'] },
+  'writes on a delta': { files: ['web@mon.img', 'web.delta'], before: ['mon'] },
+  'writes on a disk that grows': { files: ['web@mon.img', 'web.delta'], grows: true, before: ['mon'] },
   'a snapshot of a served image': { files: ['web.img'], switches: true },
   'a snapshot of a served delta': { files: ['web@mon.img', 'web@tue.delta', 'web.delta'], switches: true, before: ['mon', 'tue'] },
 };
@@ -67,7 +81,7 @@ const faults: Record<string, (entry: Entry) => Entry | undefined> = {
   'the map does not wait for the data': (entry) => ({ ...entry, after: 0n }),
 };
 
-describe('power cuts', () => {
+describe('power cuts', { timeout: soakCount(40) * 60_000 }, () => {
   it.each(Object.entries(guests))('%s: what was flushed is there, each sector is an old or a new one', async (title, one) => {
     const { before = [], ...how } = one;
     const store = await smallStore();
@@ -79,17 +93,23 @@ describe('power cuts', () => {
   it.each(Object.entries(faults))('a fault is found: %s', async (_, fault) => {
     const store = await smallStore();
     await snapshots(store, 'mon');
-    const cut = cutGuest(store, { files: ['web@mon.img', 'web.delta'], switches: false, ...amount(), steps: 100, fault });
+    const cut = cutGuest(store, { files: ['web@mon.img', 'web.delta'], ...amount(), steps: 100, fault });
     await expect(cut).rejects.toThrow(/shows what it never was/);
+  });
+
+  it.each(['file', 'directory'] as const)('a fault is found: no %s is synced', async (fault) => {
+    const store = await smallStore();
+    await snapshots(store, 'mon', 'tue');
+    await expect(cutVerb(store, ['settle', 'web'], { ...amount(), names: ['web'], fault })).rejects.toThrow(/^cut after/);
   });
 
   it.each(Object.entries(cases))(
     '%s: at every cut the names tell the truth, and recover leaves what was or what shall be',
     async (title, one) => {
-      const { verb, before, names = ['web'], restores = false } = one;
+      const { verb, before, names = ['web'], ...how } = one;
       const store = await smallStore();
       await before?.(store);
-      report(title, await cutVerb(store, verb, { ...amount(), names, restores }));
+      report(title, await cutVerb(store, verb, { ...amount(), ...how, names }));
     },
   );
 });
