@@ -33,7 +33,7 @@ export class Recoverer {
   static async start(): Promise<Recoverer> {
     const place = await mkdtemp(join('/dev/shm', temporaryPrefix));
     const recording = new Recording(join(place, 'containers'), join(place, 'log'));
-    const child = spawn(process.execPath, [join(import.meta.dirname, 'recoverer.cjs')], {
+    const child = spawn(process.execPath, [join(import.meta.dirname, 'recover-child.cjs')], {
       env: { ...plainEnvironment(), ...recording.environment },
       stdio: ['pipe', 'pipe', 'inherit'],
     }) as unknown as ChildProcessWithoutNullStreams;
