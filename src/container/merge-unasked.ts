@@ -48,7 +48,7 @@ const verb = 'merge the files of';
 /** How long a batch may hold the verb lock, about; and how long the lock is free then. */
 const batchMs = 120;
 const pauseMs = 100;
-const [leastBytes, mostBytes] = [4 * MiB, 64 * MiB];
+const [leastBytes, mostBytes] = [4 * MiB, 16 * MiB];
 
 /** Batches are as large as this host moves in that time. */
 function paced(context: MergeContext): MergeContext {
