@@ -106,7 +106,8 @@ int Keeper::Run() {
     return code;
   } catch (const SystemFailure& failure) {
     Log(Describe(failure));
-    Tell("error " + Describe(failure));
+    const char* name = strerrorname_np(failure.error);
+    Tell(std::string("error ") + (name ? name : "EIO") + " " + Describe(failure));
     return 1;
   }
 }
@@ -189,7 +190,7 @@ std::optional<int> Keeper::HandleDeath() {
   const bool is_hopeless = WIFEXITED(status) && WEXITSTATUS(status) == kHopeless;
   if (is_hopeless || deaths_at_once_ == kMaxDeathsAtOnce) {
     Log(what + "; there will be no other");
-    Tell("error the storage server's " + what);
+    Tell("error EIO the storage server's " + what);
     return 1;
   }
   Log(what + "; starting another");

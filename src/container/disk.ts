@@ -150,8 +150,11 @@ export async function takeSharedLock({ fd: own, path, label, manifest }: LayerFi
   else await takeAttachmentLock({ fd, path }, label, 'shared');
 }
 
-/** The kernel lets go of the file a moment (a clock tick) after the loop device is cleared. */
-const attachmentPatienceMs = 200;
+/**
+ * The kernel lets go of the file a moment after the loop device is cleared; after the end of a storage server, whose ring it takes apart then,
+ * that may be a while on a busy machine.
+ */
+const attachmentPatienceMs = 2000;
 
 /**
  * The attachment lock: flock on the image's own descriptor, never converted. Given to the loop device with the descriptor,

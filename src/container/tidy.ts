@@ -3,6 +3,7 @@ import { LoopboxError } from '../errors';
 import { removeLog } from '../runtime/logs';
 import { reapRun } from '../runtime/reap';
 import { inspectRun } from '../runtime/status';
+import { awaitDetached } from './await-detached';
 import { FileLock } from './locks';
 import { isOwnPast } from './past';
 import { removeFilesUnlessNeeded } from './remove-files';
@@ -51,7 +52,11 @@ export async function finishRun(store: Store, target: Target, watchMs: number): 
 export async function removeEnded(store: Store, target: Target, watchMs: number): Promise<void> {
   await using watch = await FileLock.take(target.directory.watchPath, 'exclusive', watchMs);
   if (!watch) return;
-  if (target.name !== undefined && (await isOwnPast(target))) await removeFilesUnlessNeeded(store, target.name);
+  if (target.name !== undefined && (await isOwnPast(target))) {
+    const record = target.directory.readRecord();
+    if (record) await awaitDetached(record);
+    await removeFilesUnlessNeeded(store, target.name);
+  }
   await forgetRun(store, target);
   await dropReserve(store);
 }

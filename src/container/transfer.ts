@@ -28,7 +28,7 @@ export interface ExportOptions extends WorkOptions {
 
 /**
  * Copies a container, running or not, or a snapshot, with all that it stands on, into one sparse file that is a container by itself, with ids of its own, or
- * writes the same bytes to a stream. The file is there whole or not at all.
+ * writes the same bytes to a stream (of one that was never started and whose identity is due, with that still due). The file is there whole or not at all.
  */
 export async function exportContainer(
   store: Store,
@@ -64,12 +64,20 @@ async function exportToFile(chain: Chain, manifest: Manifest, path: string, opti
     await using file = await NewFile.create(dirname(path));
     await copyView(chain.viewLayers(), file.fd, options);
     await setReadOnlyFeature(file.fd, false);
-    await placeManifest(file.fd, chain.sizeBytes, manifest);
+    await placeManifest(file.fd, chain.sizeBytes, await withOwnIdentity(file, chain, manifest));
     await (options.force ? file.replace(path) : file.publish(path));
   } catch (error) {
     if (isSystemError(error, 'EOPNOTSUPP')) throw noUnnamedFiles(path, error);
     throw explain(error, `export to "${path}"`, { hint: isSystemError(error, 'EEXIST') ? replaceHint : undefined });
   }
+}
+
+/** A linked container that was never started still has the identity of what it stands on: a file has no first start to change that. */
+async function withOwnIdentity(file: NewFile, { image, sizeBytes }: Chain, manifest: Manifest): Promise<Manifest> {
+  const { identity, ...rest } = manifest;
+  if (identity)
+    await renewIdentity({ file, sizeBytes, blockSize: image.superblock.blockSize }, manifest.name ?? 'loopbox', manifest.config);
+  return rest;
 }
 
 const replaceHint = 'add --force to replace it';

@@ -1,8 +1,8 @@
 import { fstatSync } from 'node:fs';
-import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { native } from '../native';
+import { serverRefusal } from './server-refusal';
 
 /** A layer as its server knows it; the slot is its number there for as long as it is part of the chain. */
 export interface StackLayer {
@@ -176,20 +176,13 @@ export class StackControl {
     const lines = Object.entries(values).map(([key, value]) => `${key}=${value}\n`);
     const { reply, fds: received } = await native().controlCall(this.path, `loopbox 1 ${verb}\n${lines.join('')}`, fds, patienceMs);
     const [head = '', ...rest] = reply.split('\n');
-    if (head !== 'ok') throw refusal(verb, head, this.path);
+    if (head !== 'ok') throw serverRefusal(verb, head, this.path);
     const pairs = rest.filter(Boolean).map((line): [string, string] => {
       const equals = line.indexOf('=');
       return [line.slice(0, equals), line.slice(equals + 1)];
     });
     return { pairs, fds: received };
   }
-}
-
-/** `error ERRNO text` as a failed system call. */
-function refusal(verb: string, head: string, path: string): Error {
-  const [, code = 'EPROTO', text = head] = /^error (E[A-Z0-9]+) (.*)$/.exec(head) ?? [];
-  const errno = -((constants.errno as Record<string, number>)[code] ?? constants.errno.EPROTO);
-  return Object.assign(new Error(`${code}: ${text}, ${verb}`), { errno, code, syscall: verb, path });
 }
 
 function parseLayer(value: string): StackLayer {

@@ -9,6 +9,7 @@ import { packageDirectory } from '../package';
 import { programEnvironment } from '../process';
 import type { Warn } from '../progress';
 import { attachLoop, type LoopDevice } from './attach-loop';
+import { serverRefusal } from './server-refusal';
 
 /** One file of a chain, by its geometry. The server keeps the open file description, and with it its attachment lock. */
 export interface ServedLayer {
@@ -180,7 +181,7 @@ class StartingServer {
   }
 
   /** Returns what it said of its own end, if that was why. */
-  async kill(): Promise<LoopboxError | undefined> {
+  async kill(): Promise<unknown> {
     const gone = this.#failed.catch(() => {});
     this.#child.kill('SIGKILL');
     await gone;
@@ -194,13 +195,15 @@ class StartingServer {
   }
 }
 
-/** `error TEXT`, as the server says it before it ends. */
+/** `error ERRNO TEXT`, as the server says it before it ends. */
 function reasonIn(words: string): string | undefined {
-  return /^error (.*)$/m.exec(words)?.[1];
+  return /^error .*$/m.exec(words)?.[0];
 }
 
-function ended(words: string): LoopboxError {
-  return new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot start the storage server: ${reasonIn(words) ?? 'it ended too early'}`);
+function ended(words: string): unknown {
+  const reason = reasonIn(words);
+  if (reason !== undefined) return explain(serverRefusal('start', reason), 'start the storage server');
+  return new LoopboxError('ERR_LOOPBOX_FAILED', 'Cannot start the storage server: it ended too early');
 }
 
 /** The server's descriptors from 5 on: the layers, then the guard. */
