@@ -1,5 +1,5 @@
 import { constants, existsSync, readdirSync, readFileSync } from 'node:fs';
-import { type FileHandle, open, readFile, readdir, readlink, truncate, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, readdir, readFile, readlink, truncate, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoopDevice } from '../src/loop/attach-loop';
