@@ -62,7 +62,7 @@ export async function cutEverywhere(
     await look(at, 'kept');
     // Spread over the log; what comes last is durable, and has but one state.
     do await look(at, 'random');
-    while (counts.states < (1.1 * states * (at + 1)) / log.length);
+    while (counts.states < (1.1 * states * (at + 2)) / log.length);
   }
   return counts;
 }
