@@ -38,8 +38,8 @@ export class Recoverer {
       stdio: ['pipe', 'pipe', 'inherit'],
     }) as unknown as ChildProcessWithoutNullStreams;
     cleanUp(async () => {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
+      const ended = once(child, 'exit');
+      if (child.kill('SIGKILL')) await ended;
       await rm(place, { recursive: true, force: true });
     });
     return new Recoverer(child, createInterface({ input: child.stdout }), recording);
