@@ -3,6 +3,7 @@
  * AbortSignal and reports its progress; failures are LoopboxErrors. No call changes the caller's namespaces or directory.
  */
 
+export type { Attach, AttachDefault } from './container/attach-choice';
 export { type CheckedFile, type CheckOptions, type CheckReport, checkContainer } from './container/check';
 export { type Cloned, type CloneOptions, cloneContainer } from './container/clone';
 export { type ConfigChange, type ConfigInput, parseConfigInput } from './container/config-input';

@@ -5,7 +5,7 @@ import { TestStore } from './store';
 export async function chainedContainer(directory?: string): Promise<TestStore> {
   const store = await TestStore.create(directory);
   await store.importBusybox('busybox', '--size', '128M');
-  await store.createBusybox('web', '--attach', 'stack', '-e', 'GREETING=hello', '--', 'sleep', '1000');
+  await store.createBusybox('web', '--full', '--attach', 'stack', '-e', 'GREETING=hello', '--', 'sleep', '1000');
   await changeDisk(store, 'web', 'head -c 300000 /dev/urandom > root/first; echo monday > root/day');
   await store.done('snapshot', 'create', 'web@mon');
   await changeDisk(store, 'web', 'rm root/first; head -c 200000 /dev/urandom > root/second; echo tuesday > root/day');

@@ -25,7 +25,7 @@ export class ImageWorkshop {
     const exported = join(directory, 'exported.img');
     const rootfs = join(directory, 'rootfs');
     await store.importBusybox('t', '--size', '128M');
-    await store.done('create', 'base', '--template', 't', '--', 'sh', '-c', 'echo it runs');
+    await store.done('create', 'base', '--full', '--template', 't', '--', 'sh', '-c', 'echo it runs');
     await store.done('export', 'base', exported);
     await mkdir(rootfs);
     await shell('tar', '-C', rootfs, '-xpf', await busyboxTar());

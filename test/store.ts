@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -73,7 +73,13 @@ export class TestStore {
     return this.done('run', '-d', '--template', 'busybox', name, ...args);
   }
 
-  /** Where the container's file lies. */
+  /** Where the container's file lies, or would as an image. */
+  fileOf(name: string): string {
+    const delta = join(this.root, 'containers', `${name}.delta`);
+    return existsSync(delta) ? delta : this.imageOf(name);
+  }
+
+  /** Where the file of a container that is one image lies. */
   imageOf(name: string): string {
     return join(this.root, 'containers', `${name}.img`);
   }

@@ -11,7 +11,8 @@ export async function measure(workspace) {
   const rows = [
     row('`cp --sparse=always`', copied.samples.cp),
     row('the same, then `sync FILE`', copied.samples.durable, { reference: copied.samples.cp }),
-    row('`loopbox create`', copied.samples.create, { reference: copied.samples.cp }),
+    row('`loopbox create --full`', copied.samples.create, { reference: copied.samples.cp }),
+    row('`loopbox create --linked`', copied.samples.linked, { reference: copied.samples.cp }),
     row('XFS: `cp --reflink=always`', shared.samples.cp),
     row('XFS: the same, then `sync FILE`', shared.samples.durable, { reference: shared.samples.cp }),
     row('XFS: `loopbox create`', shared.samples.create, { reference: shared.samples.cp }),
@@ -19,7 +20,7 @@ export async function measure(workspace) {
   return {
     title: `Create from a template that takes ${copied.size} on the host`,
     rows,
-    goals: [goal('beside `cp --sparse=always`', rows[2].ratio, 1.2), goal('XFS, whole command', rows[5].median, 60, { unit: 'ms' })],
+    goals: [goal('beside `cp --sparse=always`', rows[2].ratio, 1.2), goal('XFS, whole command', rows[6].median, 60, { unit: 'ms' })],
   };
 }
 
@@ -38,7 +39,12 @@ async function onFileSystem(workspace, directory, tar, how) {
       durable: copying('cp "$@"; sync "$3"'),
       create: {
         prepare: () => settle(directory),
-        run: () => store.time('create', 'bench', '--template', 'debian'),
+        run: () => store.time('create', 'bench', '--full', '--template', 'debian'),
+        after: () => store.loopbox('rm', 'bench'),
+      },
+      linked: {
+        prepare: () => settle(directory),
+        run: () => store.time('create', 'bench', '--linked', '--template', 'debian'),
         after: () => store.loopbox('rm', 'bench'),
       },
     },

@@ -11,7 +11,7 @@ export async function measure(workspace) {
   const store = workspace.store();
   const sizeBytes = 4 * 2 ** 30;
   store.loopbox('template', 'import', 'fio', fioTar(workspace), '--size', '4G');
-  store.loopbox('create', 'bench', '--template', 'fio', '--', 'sleep', 'infinity');
+  store.loopbox('create', 'bench', '--full', '--attach', 'direct', '--template', 'fio', '--', 'sleep', 'infinity');
   const inContainer = (command) => store.loopbox('exec', 'bench', ...command);
   store.loopbox('start', 'bench');
   // Fully written, so that no job meets a hole.

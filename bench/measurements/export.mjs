@@ -8,7 +8,7 @@ export async function measure(workspace) {
   const { directory } = workspace;
   const store = workspace.store();
   store.loopbox('template', 'import', 'debian', workspace.debianTar());
-  store.loopbox('create', 'bench', '--template', 'debian');
+  store.loopbox('create', 'bench', '--full', '--template', 'debian');
   const [image, copy] = [store.imageOf('bench'), workspace.path('copy.img')];
   const contestant = (run) => ({ prepare: () => settle(directory), run, after: () => rmSync(copy) });
   const copying = (text) => contestant(() => time('sh', ['-ec', text, 'sh', '--sparse=always', image, copy]));

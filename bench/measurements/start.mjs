@@ -6,12 +6,14 @@ import { emptyNode } from './cli-start.mjs';
 export async function measure(workspace) {
   const store = workspace.store();
   store.loopbox('template', 'import', 'debian', workspace.debianTar());
-  store.loopbox('create', 'bench', '--template', 'debian', '--', 'sleep', 'infinity');
+  store.loopbox('create', 'bench', '--full', '--attach', 'direct', '--template', 'debian', '--', 'sleep', 'infinity');
+  store.loopbox('create', 'linked', '--linked', '--template', 'debian', '--', 'sleep', 'infinity');
   const peers = await peersOf(workspace, store);
   const samples = await alternate(
     {
       empty: { ...emptyNode(workspace), prepare: rest },
-      loopbox: { prepare: rest, run: () => store.time('start', 'bench'), after: () => store.loopbox('stop', '-t', '0', 'bench') },
+      loopbox: starting(store, 'bench'),
+      linked: starting(store, 'linked'),
       ...Object.fromEntries(peers.map((peer) => [peer.names.start, { prepare: rest, run: () => peer.start(), after: () => peer.stop() }])),
     },
     workspace.rounds(31),
@@ -20,6 +22,7 @@ export async function measure(workspace) {
   const rows = [
     row('`node empty.js`', samples.empty),
     row('`loopbox start`', samples.loopbox, { reference }),
+    row('`loopbox start` of a linked one', samples.linked, { reference }),
     ...peers.map(({ names }) => row(names.start, samples[names.start], { reference })),
   ];
   return {
@@ -27,4 +30,8 @@ export async function measure(workspace) {
     rows,
     goals: [goal('`loopbox start` above `node empty.js`', rows[1].difference, 100, { unit: 'ms' })],
   };
+}
+
+function starting(store, name) {
+  return { prepare: rest, run: () => store.time('start', name), after: () => store.loopbox('stop', '-t', '0', name) };
 }

@@ -32,7 +32,7 @@ async function runCreate([name = '']: string[], flags: CreateFlags, context: Con
     ...context.work,
     template: flags.template,
     sizeBytes: parseSizeFlag(flags.size),
-    linked: flags.linked,
+    linked: flags.full ? false : flags.linked,
     change: parseConfigInput(configInput(flags, context.command)),
   });
   if (flags.start) {
@@ -50,5 +50,5 @@ async function runCreate([name = '']: string[], flags: CreateFlags, context: Con
 function printCreated(created: Created & { template: string }, context: Context): void {
   if (context.global.quiet) return context.print(created.name);
   const how = { reflink: 'sharing blocks with', copy: 'copied from', linked: 'linked to' }[created.how];
-  context.print(`${created.name}: ${formatSize(created.sizeBytes)}, ${how} ${created.template}`);
+  context.print(`${created.name}: ${formatSize(created.sizeBytes)}, ${how} ${created.template}; attach: ${created.attach}`);
 }

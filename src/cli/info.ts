@@ -8,6 +8,13 @@ export function register(program: Command, context: Context): void {
   addVerb(program, 'info', 'show what this host offers').action(action(context, (_, __, context) => hostInfo(context.store), printInfo));
 }
 
+function newContainers({ reflink, autoAttach }: HostInfo): string {
+  if (reflink) return 'reflinks: new containers share blocks with their template';
+  return autoAttach.attach === 'stack'
+    ? 'no reflinks: new containers are linked to their template'
+    : 'no reflinks: new containers are copied';
+}
+
 function printInfo(info: HostInfo, context: Context): void {
   if (context.format === 'json') return context.printJson(info);
   if (context.global.quiet)
@@ -19,8 +26,9 @@ function printInfo(info: HostInfo, context: Context): void {
   const lines: [string, string][] = [
     ['loopbox', info.version],
     ['Kernel', info.kernel],
-    ['Root', `${info.root} (${info.reflink ? 'reflinks: new containers share blocks' : 'no reflinks: new containers are copied'})`],
+    ['Root', `${info.root} (${newContainers(info)})`],
     ['Run root', info.runRoot],
+    ['Attach', `auto is ${info.autoAttach.attach}: ${info.autoAttach.reason}`],
     ['Cgroups', info.cgroup],
     ...info.runtimes.map((runtime): [string, string] => [
       'Runtime',

@@ -34,6 +34,7 @@ function description(container: ContainerInfo): string[] {
     ['File', container.path],
     ['Size', formatSize(container.sizeBytes)],
     ['Own bytes', formatSize(container.ownBytes)],
+    ['Attach', attachText(container)],
     ['Template', container.template],
     ['Container id', container.containerId],
     ['Created', container.created],
@@ -54,6 +55,11 @@ function description(container: ContainerInfo): string[] {
   // One that stands alone is told of above.
   const isAlone = details.length < 2 && details.every(({ parent, usedBy }) => parent === null && usedBy.length === 0);
   return isAlone ? lines : [...lines, 'Files:', ...fileTree(details).map((line) => `  ${line}`)];
+}
+
+/** How, and whether that was left to the host. */
+function attachText({ attach, config }: ContainerInfo): string | undefined {
+  return attach && (config?.attach ?? 'auto') === 'auto' ? `${attach} (auto)` : attach;
 }
 
 function pairs(record: Record<string, string>): string {

@@ -20,8 +20,9 @@ async function runSet([name = '']: string[], flags: ConfigFlags, context: Contex
   return setConfig(context.store, name, parseConfigInput(input));
 }
 
-function printSet({ live, nextStart }: SetResult, context: Context): void {
+function printSet({ live, nextStart, attach }: SetResult, context: Context): void {
   if (context.global.quiet) return;
   if (live.length > 0) context.print(`${live.join(', ')}: changed now`);
   if (nextStart.length > 0) context.print(`${nextStart.join(', ')}: at next start`);
+  if (attach) context.print(`attach: ${attach}`);
 }

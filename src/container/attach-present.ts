@@ -7,7 +7,7 @@ import type { LayerFile } from '../image/layer-file';
 import { attachGuard } from '../loop/stack-server';
 import type { Warn } from '../progress';
 import { ContainerCgroups } from '../runtime/cgroups';
-import { chooseAttach } from './attach-choice';
+import { chooseAttach, requireServable } from './attach-choice';
 import { claimImage, Disk } from './disk';
 import { openChain } from './open-chain';
 import { ServedFiles } from './served-files';
@@ -26,12 +26,12 @@ export async function openToStart(store: Store, target: Target, options: { signa
   await using cleanup = new CleanupStack();
   const chain = cleanup.use(await openChain(store, target, { write: true, signal: options.signal }));
   if (chain.top.kind === 'delta' && target.name === undefined) throw notOfStore(target);
-  if (chooseAttach(chain) === 'direct') {
+  if ((await chooseAttach(store, chain.top, target)) === 'direct') {
     await claimImage(chain.top, 'exclusive');
     cleanup.disarm();
     return { chain, [Symbol.asyncDispose]: () => chain.close() };
   }
-  requireServable(chain);
+  requireServable(chain, `loopbox set --attach direct ${target.label}`);
   const isOwn = ({ path }: LayerFile) =>
     dirname(path) === store.containersDirectory && parseFileName(path.slice(dirname(path).length + 1))?.name === target.name;
   const served = await ServedFiles.claim(chain, isOwn);
@@ -75,19 +75,6 @@ export async function attachPresent(target: Target, { chain, served }: ClaimedPr
   } finally {
     await guard?.close();
   }
-}
-
-/** NOT_SUPPORTED where the file system has blocks that the server's device can't have. */
-export function requireServable({ image, top }: Chain): void {
-  const { blockSize } = image.superblock;
-  if (blockSize >= 4096) return;
-  throw new LoopboxError(
-    'ERR_LOOPBOX_NOT_SUPPORTED',
-    `Cannot attach "${top.label}" by the storage server: its file system has ${blockSize}-byte blocks`,
-    {
-      hint: `loopbox set --attach direct ${top.label}`,
-    },
-  );
 }
 
 function notOfStore({ label, path }: Target): LoopboxError {

@@ -7,6 +7,7 @@ import type { Config, Manifest } from '../image/manifest';
 import { giveNewIdentity } from '../mount/identity';
 import type { WorkOptions } from '../progress';
 import { newUuid } from '../uuid';
+import { type Attach, chooseAttach, hasReflinks, isServable } from './attach-choice';
 import { applyConfigChange, type ConfigChange } from './config-input';
 import { claimImage, fillDisk } from './disk';
 import { publishLinked } from './linked';
@@ -22,7 +23,7 @@ export interface CreateOptions extends WorkOptions {
   change: ConfigChange;
   /** Bytes, rounded up to 128 MiB; the template's size unless told. */
   sizeBytes?: number | undefined;
-  /** A delta on the template, which then has to stay, in place of a copy. */
+  /** A delta on the template, which then has to stay, or a copy; a delta unless told, where it will be attached by the storage server and copying would take time. */
   linked?: boolean | undefined;
 }
 
@@ -32,10 +33,12 @@ export interface Created {
   sizeBytes: number;
   /** Whether the host shares the template's blocks, they were copied, or it stands on the template's file. */
   how: 'reflink' | 'copy' | 'linked';
+  /** How it will be attached, as this host is now. */
+  attach: Attach;
 }
 
 /**
- * Creates a container from a template: a reflink of it where the host can, else a sparse copy, or a delta on it, with an identity of its own.
+ * Creates a container from a template: a reflink of it where the host can, else a delta on it, or a sparse copy; with an identity of its own.
  * It is there whole or not at all. Throws ERR_LOOPBOX_EXISTS for a name that is taken, ERR_LOOPBOX_NOT_FOUND for an unknown template.
  */
 export function createContainer(store: Store, name: string, options: CreateOptions): Promise<Created> {
@@ -51,7 +54,10 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   await using template = await openTemplate(store, options.template);
   const config = applyConfigChange(template.manifest.config, options.change);
   const origin = { name: options.template, state: template.manifest.state };
-  if (options.linked) return await createLinked(store, name, template, { config, template: origin }, options.sizeBytes);
+  const attach = await chooseAttach(store, template, { name, config });
+  if (options.linked ?? (attach === 'stack' && (await isLinkedUnlessTold(store, template, options.sizeBytes)))) {
+    return await createLinked(store, name, template, { config, template: origin }, options.sizeBytes);
+  }
   await using copy = await copyToNewImage(new Chain([template], undefined), store.containersDirectory, {
     ...options,
     label: name,
@@ -61,7 +67,17 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   await renewIdentity(copy, name, config);
   options.signal?.throwIfAborted();
   const path = await publishContainer(store, name, copy, { config, template: origin });
-  return { name, path, sizeBytes: copy.sizeBytes, how: copy.how };
+  return { name, path, sizeBytes: copy.sizeBytes, how: copy.how, attach };
+}
+
+/** A copy of its own is better where it costs nothing, and has to be where it gets another size. */
+async function isLinkedUnlessTold(store: Store, template: ImageFile, wanted: number | undefined): Promise<boolean> {
+  if (!isServable(template) || !isSizeOf(template, wanted)) return false;
+  return !(await hasReflinks(store));
+}
+
+function isSizeOf({ sizeBytes }: ImageFile, wanted: number | undefined): boolean {
+  return wanted === undefined || (wanted >= sizeBytes && imageSize(wanted) === sizeBytes);
 }
 
 async function createLinked(
@@ -72,13 +88,13 @@ async function createLinked(
   wanted: number | undefined,
 ): Promise<Created> {
   const { sizeBytes } = template;
-  if (wanted !== undefined && imageSize(wanted) !== sizeBytes) {
+  if (!isSizeOf(template, wanted)) {
     throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot create "${name}": a linked container has the size of its template`, {
       hint: '--full, or no --size',
     });
   }
   const path = await publishLinked(store, name, new Chain([template], undefined), content);
-  return { name, path, sizeBytes, how: 'linked' };
+  return { name, path, sizeBytes, how: 'linked', attach: 'stack' };
 }
 
 /** Makes a finished disk the container NAME, with ids of its own, and returns its path. */

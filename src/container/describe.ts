@@ -2,11 +2,13 @@ import { LoopboxError } from '../errors';
 import type { LayerFile } from '../image/layer-file';
 import type { Config } from '../image/manifest';
 import { inspectRun, type RunState } from '../runtime/status';
+import { type Attach, chooseAttach } from './attach-choice';
 import { describeFiles, type FileInfo } from './container-files';
 import { FileLock } from './locks';
 import { ownBytes } from './own-bytes';
 import { identityOf } from './past';
 import { type StorageTrouble, storageTrouble } from './storage-state';
+import type { Store } from './store';
 import type { StoreFiles } from './store-files';
 import { openTarget, type Target } from './target';
 
@@ -37,6 +39,8 @@ export interface ContainerInfo {
   fileDetails?: FileInfo[];
   /** What waits to be done with its files: blocks to be merged, or files that nobody needs any more. */
   pending?: 'fold' | 'reclaim';
+  /** How its disk is attached, or would be at a start now. Only in `inspect`. */
+  attach?: Attach;
   limits: Config['limits'];
   exitCode: number | null;
   oomKilled: boolean;
@@ -45,7 +49,7 @@ export interface ContainerInfo {
 }
 
 export interface DescribeOptions {
-  /** Whether to tell what each file is. */
+  /** Whether to tell what each file is, and how the disk is attached. */
   details: boolean;
 }
 
@@ -54,6 +58,7 @@ export interface DescribeOptions {
  * is looked at.
  */
 export async function describeContainer(
+  store: Store,
   target: Target,
   files?: StoreFiles,
   options: DescribeOptions = { details: false },
@@ -71,13 +76,19 @@ export async function describeContainer(
     if (run.last && run.last.identity !== identityOf(target, image)) run = { running: false, monitorAlive: false };
     const own = files && target.name !== undefined && !target.byPath ? await ownFiles(files, target.name, options) : undefined;
     const trouble = run.running ? await storageTrouble(target, run.record) : undefined;
-    return { ...base, ...stateOf(run, image, trouble), ...(await contentOf(image)), ...own, ...endOf(run) };
+    const attach = options.details ? { attach: await attachOf(store, target, image, run) } : {};
+    return { ...base, ...stateOf(run, image, trouble), ...(await contentOf(image)), ...attach, ...own, ...endOf(run) };
   } catch (error) {
     if (!(error instanceof LoopboxError)) throw error;
     const reason = error.code === 'ERR_LOOPBOX_NOT_FOUND' ? absence(target, files) : error.message;
     const state = { state: run.running ? ('running' as const) : ('failed' as const), reason };
     return { ...base, ...state, ...endOf(run), sizeBytes: 0, ownBytes: 0, template: null, files: [], limits: {} };
   }
+}
+
+async function attachOf(store: Store, { name }: Target, image: LayerFile, run: RunState): Promise<Attach> {
+  if (run.running) return run.record.server ? 'stack' : 'direct';
+  return chooseAttach(store, image, { name });
 }
 
 /** What is known of a container from all of its files. */

@@ -1,8 +1,10 @@
 import { join } from 'node:path';
 import { formatFileName, freshNumber } from '../image/file-names';
 import { writeManifest } from '../image/image-file';
+import type { LayerFile } from '../image/layer-file';
 import type { IndexedFile } from '../image/state-index';
 import { newUuid } from '../uuid';
+import { chooseAttach } from './attach-choice';
 import { openPresent } from './claim-chain';
 import { isDroppedIn, isSealed } from './identity';
 import { canReflink } from './reflink';
@@ -35,7 +37,7 @@ export async function keepStateOfOthers(store: Store, target: Target, signal?: A
     return;
   }
   const number = freshNumber(store.fileNamesOf(name), name);
-  if (!isLinked && present.top.kind === 'image' && (manifest.config.attach === 'direct' || (await canReflink(store.containersDirectory)))) {
+  if (!isLinked && (await staysWhole(store, present.top, name))) {
     const path = join(store.containersDirectory, formatFileName({ role: 'nameless', name, number, extension: 'img' }));
     await copyAsSnapshot(store, present.top as OwnImage, path, undefined, { signal, isStoodOn: true });
     return;
@@ -48,6 +50,12 @@ export async function keepStateOfOthers(store: Store, target: Target, signal?: A
 async function isLinkedBackup(target: Target): Promise<boolean> {
   await using top = await openTarget(target);
   return top.links > 1 && isSealed(top) && !isDroppedIn(top, target.name);
+}
+
+/** What is attached directly stays one image; where the host has reflinks, so does what the storage server attaches. */
+async function staysWhole(store: Store, top: LayerFile, name: string): Promise<boolean> {
+  if (top.kind === 'delta') return false;
+  return (await chooseAttach(store, top, { name })) === 'direct' || (await canReflink(store.containersDirectory));
 }
 
 /** By a file of its own or of another container, or by a fold that takes its blocks. */

@@ -6,6 +6,7 @@ import { formatFileName } from '../image/file-names';
 import type { Manifest } from '../image/manifest';
 import { withReadOnlyFeature } from '../image/superblock';
 import { newUuid } from '../uuid';
+import { requireServable } from './attach-choice';
 import { structureWaitMs, takeStructureLock } from './locks';
 import type { Store } from './store';
 
@@ -20,6 +21,7 @@ export async function publishLinked(
   content: Pick<Manifest, 'config' | 'template'>,
   options: { keepIdentity?: boolean } = {},
 ): Promise<string> {
+  requireServable(on, 'make it without --linked');
   const { manifest, path: parentPath } = on.top;
   if (!manifest) throw new Error(`publishLinked: "${parentPath}" has no manifest`);
   await using delta = await createDelta(store.containersDirectory, {

@@ -24,7 +24,7 @@ export async function listContainers(store: Store, warn: Warn): Promise<Containe
   const names = store.namesOfFiles();
   const files = await StoreFiles.scan(store);
   const targets = [...names.map((name) => namedTarget(store, name)), ...running.filter(({ id }) => !names.includes(id))];
-  const infos = await Promise.all(targets.map((target) => describeContainer(target, files)));
+  const infos = await Promise.all(targets.map((target) => describeContainer(store, target, files)));
   return infos.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
@@ -32,5 +32,5 @@ export async function listContainers(store: Store, warn: Warn): Promise<Containe
 export async function inspectContainers(store: Store, names: string[]): Promise<ContainerInfo[]> {
   const targets = names.map((name) => resolveRun(store, name));
   const files = await StoreFiles.scan(store);
-  return Promise.all(targets.map((target) => describeContainer(target, files, { details: true })));
+  return Promise.all(targets.map((target) => describeContainer(store, target, files, { details: true })));
 }

@@ -11,7 +11,7 @@ import { setReadOnlyFeature } from '../image/superblock';
 import type { Warn, WorkOptions } from '../progress';
 import { inspectRun } from '../runtime/status';
 import { newUuid } from '../uuid';
-import { attachOf } from './attach-choice';
+import { chooseAttach } from './attach-choice';
 import { openPresent } from './claim-chain';
 import { claimImage } from './disk';
 import { openChain } from './open-chain';
@@ -86,7 +86,8 @@ async function bringBack(
   const kept = timedSnapshotName('before-restore', now, (candidate) => taken.has(candidate));
   const record: SnapshotRecord = { name: kept, created: now.toISOString(), consistency: 'stopped' };
   const config = options.diskOnly ? manifest.config : restoredConfig(requireManifest(chain.top).config, manifest.config);
-  if (attachOf(manifest) === 'stack') await replaceStoppedTop(store, { name, present, kept, record, on: { chain, config } });
+  const attach = await chooseAttach(store, present.top, { name });
+  if (attach === 'stack') await replaceStoppedTop(store, { name, present, kept, record, on: { chain, config } });
   else await replaceWhole(store, { name, present, kept, record, chain, config }, options);
   return kept;
 }

@@ -9,7 +9,7 @@ import { startStackServer } from '../loop/stack-server';
 import type { Warn } from '../progress';
 import { leaveCallersCgroups } from '../runtime/cgroups';
 import { newUuid } from '../uuid';
-import { requireServable } from './attach-present';
+import { requireServable } from './attach-choice';
 import { ServedFiles } from './served-files';
 import { requireManifest } from './snapshot-files';
 import type { Store } from './store';
@@ -19,7 +19,7 @@ import type { Store } from './store';
  * replay its journal. The server is nobody's: it ends, with all that it holds, with the last user of the device.
  */
 export async function serveSnapshot(store: Store, chain: Chain, label: string, warn: Warn): Promise<LoopDevice> {
-  requireServable(chain);
+  requireServable(chain, `loopbox clone ${label} NEW-NAME`);
   const { state, created, config } = requireManifest(chain.top);
   const { sizeBytes } = chain;
   await using top = await createDelta(store.containersDirectory, {

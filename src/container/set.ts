@@ -6,6 +6,7 @@ import type { Limits } from '../image/manifest';
 import type { RunRecord } from '../runtime/run-directory';
 import { inspectRun } from '../runtime/status';
 import { updateLimits } from '../runtime/update';
+import { type Attach, chooseAttach } from './attach-choice';
 import { applyConfigChange, applyLimits, type ConfigChange } from './config-input';
 import { isDroppedIn, isSealed, requireOneLink, unsealDropped } from './identity';
 import type { Store } from './store';
@@ -17,6 +18,8 @@ export interface SetResult {
   live: string[];
   /** Keys that take effect at the next start. */
   nextStart: string[];
+  /** What the choice of how it is attached comes to. */
+  attach?: Attach;
 }
 
 /**
@@ -46,7 +49,8 @@ export async function setConfig(store: Store, argument: string, change: ConfigCh
   }
   await writeManifest(image, { ...image.manifest, config });
   undo.disarm();
-  return { live, nextStart: state.running ? keys.filter((key) => !live.includes(key)) : [] };
+  const attach = change.attach && { attach: await chooseAttach(store, image, { name: target.name, config }) };
+  return { live, nextStart: state.running ? keys.filter((key) => !live.includes(key)) : [], ...attach };
 }
 
 async function runWith(store: Store, target: Target, record: RunRecord, limits: Limits): Promise<void> {

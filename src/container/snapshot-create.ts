@@ -1,7 +1,7 @@
 import { explaining } from '../errors';
 import type { SnapshotRecord } from '../image/manifest';
 import { inspectRun } from '../runtime/status';
-import { attachOf } from './attach-choice';
+import { chooseAttach } from './attach-choice';
 import { openPresent } from './claim-chain';
 import { replaceStoppedTop } from './replace-top';
 import { requireStopped } from './require-stopped';
@@ -43,7 +43,7 @@ async function snapshotStopped(store: Store, work: Work, record: SnapshotRecord,
   await requireStopped(store, target, 'take a snapshot of');
   await using present = await openPresent(store, target, options.signal);
   const manifest = requireManifest(present.top);
-  if (attachOf(manifest) === 'stack') {
+  if ((await chooseAttach(store, present.top, { name })) === 'stack') {
     await replaceStoppedTop(store, { name, present, kept: record.name, record });
     return { record, how: 'delta', path: snapshotPath(store, name, record.name, present.top.kind === 'image' ? 'img' : 'delta') };
   }

@@ -5,7 +5,8 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { Store } from '../../src/container/store';
 import { namedTarget, resolveTarget, type Target } from '../../src/container/target';
 import { tidy } from '../../src/container/tidy';
-import { openImage, writeManifest } from '../../src/image/image-file';
+import { writeManifest } from '../../src/image/image-file';
+import { openLayer } from '../../src/image/layer-file';
 import type { RunRecord } from '../../src/runtime/run-directory';
 import { execute, lockIsFree, plainEnvironment, program, shell, type TestStore, temporaryDirectory } from '../fixtures';
 import { heldByKernel, keptOnHost } from '../remains';
@@ -89,7 +90,7 @@ describe('a tidy-up that is overtaken by another command, once it has looked and
   it('takes nothing from a container that was made and started in a name that another left', async () => {
     await store.runBusybox('late', ...sleep);
     await killRun('late');
-    rmSync(store.imageOf('late'));
+    rmSync(store.fileOf('late'));
     const own = new Store(store);
     await tidy(own, overtaken(namedTarget(own, 'late'), ['create', 'late', '--template', 'busybox', '--start', ...sleep]));
     await store.done('exec', 'late', 'true');
@@ -172,21 +173,23 @@ describe('what is known of a run', () => {
 
   it('of a container is not told of another one that was put in its place, and is there again with its file', async () => {
     await store.done('run', '--template', 'busybox', 'web', '--', 'echo', 'other');
-    renameSync(store.imageOf('web'), join(store.root, 'other.img'));
+    const path = store.fileOf('web');
+    const [own, other] = [join(store.root, 'own'), join(store.root, 'other')];
+    renameSync(path, other);
     await create('web', ['--', 'sh', '-c', 'echo own; exit 5']);
     await store.done('start', 'web');
     expect(await store.done('wait', 'web')).toBe('5');
-    renameSync(store.imageOf('web'), join(store.root, 'own.img'));
-    renameSync(join(store.root, 'other.img'), store.imageOf('web'));
+    renameSync(path, own);
+    renameSync(other, path);
     expect(await store.inspect('web')).toMatchObject({ state: 'stopped', exitCode: null });
     expect(await store.done('logs', 'web')).toBe('');
 
-    renameSync(store.imageOf('web'), join(store.root, 'other.img'));
-    copyFileSync(join(store.root, 'own.img'), store.imageOf('web'));
+    renameSync(path, other);
+    copyFileSync(own, path);
     expect(await store.inspect('web')).toMatchObject({ state: 'failed', reason: 'exit 5' });
     expect(await store.done('logs', 'web')).toBe('own');
 
-    renameSync(join(store.root, 'other.img'), store.imageOf('web'));
+    renameSync(other, path);
     await store.done('start', 'web');
     await store.done('wait', 'web');
     expect(await store.done('logs', 'web')).toBe('other');
@@ -219,7 +222,7 @@ describe('run --rm whose monitor was killed', () => {
   it('is removed by stop', async () => {
     await runWithoutMonitor(...sleep);
     await store.done('stop', '-t', '0', 'gone');
-    expect([existsSync(store.imageOf('gone')), ...keptOnHost(store)]).toEqual([false]);
+    expect([existsSync(store.fileOf('gone')), ...keptOnHost(store)]).toEqual([false]);
   });
 
   it('is removed by ls once it has ended by itself', async () => {
@@ -227,7 +230,7 @@ describe('run --rm whose monitor was killed', () => {
     await store.loopbox(['exec', 'gone', 'touch', '/end']);
     await expect.poll(() => heldByKernel(store)).toEqual([]);
     expect(await names()).not.toContain('gone');
-    expect([existsSync(store.imageOf('gone')), ...keptOnHost(store)]).toEqual([false]);
+    expect([existsSync(store.fileOf('gone')), ...keptOnHost(store)]).toEqual([false]);
   });
 
   it('stays for restart', async () => {
@@ -242,7 +245,7 @@ it.each(['with', 'without'])('run --rm %s its monitor removes no file that took 
   await store.done('run', '-d', '--rm', '--template', 'busybox', 'gone', ...sleep);
   if (how === 'without') await kill(recordOf('gone').conmonPid);
   await create('kept');
-  renameSync(store.imageOf('kept'), store.imageOf('gone'));
+  renameSync(store.fileOf('kept'), store.fileOf('gone'));
   await store.done('stop', '-t', '0', 'gone');
   await expect.poll(() => existsSync(recordPath('gone'))).toBe(false);
   expect(await store.inspect('gone')).toMatchObject({ state: 'created' });
@@ -264,10 +267,10 @@ describe('what the monitor of run --rm calls', () => {
 describe('an impossible stop signal', () => {
   it('of a file is ignored by name', async () => {
     await create('hostile');
-    await using image = await openImage(store.imageOf('hostile'), { write: true });
-    if (!image.manifest) throw new Error('The container has no manifest');
-    await writeManifest(image, { ...image.manifest, config: { ...image.manifest.config, stopSignal: 'SIGFOO' } });
-    await image.close();
+    await using file = await openLayer(store.fileOf('hostile'), { label: 'hostile', write: true });
+    if (!file.manifest) throw new Error('The container has no manifest');
+    await writeManifest(file, { ...file.manifest, config: { ...file.manifest.config, stopSignal: 'SIGFOO' } });
+    await file.close();
     const started = await store.loopbox(['start', 'hostile']);
     expect(started).toMatchObject({ code: 0, stderr: expect.stringContaining('the stop signal "SIGFOO"') });
     expect(recordOf('hostile').stopSignal).toBe('SIGTERM');

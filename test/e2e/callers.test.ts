@@ -85,7 +85,7 @@ describe('a container outlives the cgroup that it was started in', () => {
         processesOf(store)
           .map((process) => process.name)
           .sort(),
-      ).toEqual(['conmon', 'sleep']);
+      ).toEqual(['conmon', 'loopbox-keeper', 'loopbox-watch', 'loopbox-worker', 'sleep']);
       const state = await listed(name);
       expect(state).toMatchObject({ state: 'running' });
       expect(state).not.toHaveProperty('reason');

@@ -32,7 +32,7 @@ function problemsOf({ files }: Report): Record<string, string[]> {
 async function imageContainer(...flags: string[]): Promise<TestStore> {
   const store = await TestStore.create();
   await store.importBusybox('busybox', '--size', '128M');
-  await store.createBusybox('web', ...flags);
+  await store.createBusybox('web', '--full', ...flags);
   return store;
 }
 

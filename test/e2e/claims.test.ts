@@ -10,7 +10,7 @@ let store: TestStore;
 beforeEach(async () => {
   store = await TestStore.create();
   await store.importBusybox();
-  await store.done('create', 'web', '--template', 'busybox', '--', 'sleep', '1000');
+  await store.createBusybox('web', '--full', '--', 'sleep', '1000');
 });
 
 async function fails(code: number, ...args: string[]): Promise<string> {
@@ -174,7 +174,7 @@ describe('export', () => {
 });
 
 it('a file that was replaced between two commands is the new one', async () => {
-  await store.done('create', 'other', '--template', 'busybox', '--', 'sh', '-c', 'exit 7');
+  await store.createBusybox('other', '--full', '--', 'sh', '-c', 'exit 7');
   await rm(store.imageOf('web'));
   await rename(store.imageOf('other'), store.imageOf('web'));
   expect((await store.loopbox(['run', store.imageOf('web')])).code).toBe(7);

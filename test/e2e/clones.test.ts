@@ -64,9 +64,9 @@ describe('clone', () => {
 
 describe('linked', () => {
   it('create and clone copy nothing, hold what they stand on, and change without it', async () => {
-    const store = await storeWithSleeper('web');
+    const store = await storeWithSleeper('web', '--full');
     await changeDisk(store, 'web', 'echo apples > root/fruit');
-    expect(await store.done('create', 'made', '--linked', '--template', 'busybox')).toBe('made: 128 MiB, linked to busybox');
+    expect(await store.done('create', 'made', '--linked', '--template', 'busybox')).toBe('made: 128 MiB, linked to busybox; attach: stack');
     expect(await store.done('clone', '--linked', 'web', 'linked')).toBe('linked: 128 MiB, linked to web');
     expect(containerFiles(store)).toEqual(['linked.delta', 'made.delta', 'web.img']);
     for (const name of ['made', 'linked']) {

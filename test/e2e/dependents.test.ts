@@ -12,7 +12,7 @@ import { containerFiles, expectTruth } from '../truth';
 let store: TestStore;
 
 beforeEach(async () => {
-  store = await storeWithSleeper('web', '--attach', 'stack');
+  store = await storeWithSleeper('web', '--full', '--attach', 'stack');
 });
 
 describe('rm', () => {

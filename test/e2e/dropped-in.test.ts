@@ -16,7 +16,7 @@ describe('a file dropped into containers/', () => {
   it('is a container, from another store too', async () => {
     const other = await TestStore.create(await temporaryDirectory());
     mkdirSync(join(other.root, 'containers'), { recursive: true });
-    await createWeb(store);
+    await createWeb(store, '--full');
     await shell('cp', store.imageOf('web'), other.imageOf('web'));
     const { containerId, config } = await store.inspect('web');
     await store.done('rm', 'web');
@@ -31,7 +31,7 @@ describe('a file dropped into containers/', () => {
   });
 
   it('that is taken away while it runs goes on, and is listed, until it is stopped', async () => {
-    await createWeb(store);
+    await createWeb(store, '--full');
     await store.done('start', 'web');
     const away = join(store.root, 'web.away');
     renameSync(store.imageOf('web'), away);
@@ -51,7 +51,7 @@ describe('a file dropped into containers/', () => {
     rmSync(away);
 
     // What the former one of the name left on the host is not taken for the next one's.
-    await createWeb(store);
+    await createWeb(store, '--full');
     expect(await store.inspect('web')).toMatchObject({ state: 'created', exitCode: null, startedAt: null });
     expect(await store.done('logs', 'web')).toBe('');
     await store.done('rm', 'web');
@@ -174,7 +174,7 @@ describe('a file dropped into containers/', () => {
 
 /** A stopped container with data and a machine-id, as one that has run for long. */
 async function createWithIdentity(store: TestStore, name: string): Promise<void> {
-  await store.done('create', name, '--template', 'busybox', '--', 'sleep', '1000');
+  await store.createBusybox(name, '--full', '--', 'sleep', '1000');
   await store.done('start', name);
   await inside(store, name, `echo data of ${name} > /var/lib/data; echo 11112222333344445555666677778888 > /etc/machine-id`);
   await store.done('stop', '-t', '0', name);

@@ -16,8 +16,8 @@ let patient: Promise<ExecuteResult>;
 beforeAll(async () => {
   store = await TestStore.create();
   await store.done('template', 'import', '--size', '128M', 't', await busyboxTar());
-  await store.done('create', 'base', '--template', 't', '--', 'sleep', '1000');
-  await store.done('create', 'held', '--template', 't');
+  await store.done('create', 'base', '--full', '--template', 't', '--', 'sleep', '1000');
+  await store.done('create', 'held', '--full', '--template', 't');
   exported = join(await temporaryDirectory(), 'exported.img');
   await store.done('export', 'base', exported);
   await holdLock('held');
@@ -37,7 +37,7 @@ async function expectUntouched(): Promise<void> {
 
 /** Every verb that attaches an image. */
 const verbs = async (): Promise<string[][]> => [
-  ['create', 'new', '--template', 't'],
+  ['create', 'new', '--full', '--template', 't'],
   ['template', 'import', '--size', '128M', 'new', await busyboxTar()],
   ['template', 'create', 'new', '--from', 'base'],
   ['import', exported, 'new'],

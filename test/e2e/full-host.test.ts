@@ -69,7 +69,7 @@ async function expectAllOrNothing(place: string, store: TestStore, { args, undo 
 async function storeIn(place: string): Promise<{ store: TestStore; exported: string }> {
   const store = await TestStore.create(place);
   await store.done('template', 'import', '--size', '128M', 't', await busyboxTar());
-  await store.done('create', 'base', '--template', 't', '--', 'true');
+  await store.done('create', 'base', '--full', '--template', 't', '--', 'true');
   const exported = join(await temporaryDirectory(), 'exported.img');
   await store.done('export', 'base', exported);
   return { store, exported };
@@ -88,7 +88,7 @@ describe('where the host is full', () => {
   });
 
   const verbs: [string, () => Verb | Promise<Verb>][] = [
-    ['create', () => ({ args: ['create', 'new', '--template', 't'], undo: ['rm', 'new'] })],
+    ['create', () => ({ args: ['create', 'new', '--full', '--template', 't'], undo: ['rm', 'new'] })],
     ['create with a larger size', () => ({ args: ['create', 'new', '--template', 't', '--size', '2G'], undo: ['rm', 'new'] })],
     [
       'template import of a tar',
@@ -102,6 +102,11 @@ describe('where the host is full', () => {
   it.each(verbs)('%s ends with 14 and leaves nothing', async (_, verb) => {
     expect(await expectAllOrNothing(place, store, await verb())).toBeGreaterThanOrEqual(3);
     for (const name of readdirSync(join(store.root, 'containers'))) await shell('e2fsck', '-fn', join(store.root, 'containers', name));
+  });
+
+  it('create that links ends with 14 and leaves nothing, where there is next to no room', async () => {
+    const verb = { args: ['create', 'new', '--linked', '--template', 't'], undo: ['rm', 'new'] };
+    expect(await expectAllOrNothing(place, store, verb)).toBeGreaterThanOrEqual(1);
   });
 
   it('export to a file there ends with 14 and leaves nothing, also with --force', async () => {

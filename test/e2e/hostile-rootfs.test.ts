@@ -44,7 +44,7 @@ describe('a root file system with traps where loopbox looks or writes', () => {
     const before = await describeTree(canary);
     await store.done('template', 'import', '--size', '128M', 'trap', archive);
     try {
-      await store.done('create', 'trapped', '--template', 'trap');
+      await store.done('create', 'trapped', '--full', '--template', 'trap');
       await store.done('template', 'create', 'again', '--from', 'trapped');
       expect(await store.loopbox(['run', store.imageOf('trapped'), '--', 'echo', 'it runs'])).toMatchObject({
         code: 0,

@@ -32,7 +32,7 @@ beforeAll(async () => {
     `cp ${await busyboxTar()} ${tar}; cd ${directory}; head -c 40000000 /dev/urandom > noise; tar -rf ${tar} noise; gzip -1 < ${tar} > ${tar}.gz`,
   );
   await store.done('template', 'import', '--size', '128M', 't', tar);
-  await store.done('create', 'base', '--template', 't', '--', 'sleep', '1000');
+  await store.done('create', 'base', '--full', '--template', 't', '--', 'sleep', '1000');
   await store.done('export', 'base', exported);
   const [container, template] = [store.imageOf('new'), join(store.root, 'templates/new.img')];
   verbs = {
@@ -55,7 +55,7 @@ beforeAll(async () => {
     'export to standard output': { args: ['export', 'base', '-'] },
     'run of a template': {
       args: ['run', '-d', '--template', 't', 'new', '--', 'sleep', '1000'],
-      file: container,
+      file: join(store.root, 'containers/new.delta'),
       undo: ['rm', '-f', 'new'],
     },
     'run --ephemeral of a FILE': { args: ['run', '--ephemeral', exported, '--', 'true'] },

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type SeededRandom, seededRandom, soakCount } from '../counts';
-import { execute, lockIsFree, TestStore, temporaryDirectory, xfsDirectory } from '../fixtures';
+import { lockIsFree, TestStore, temporaryDirectory, xfsDirectory } from '../fixtures';
 import { heldByKernel, keptOnHost, processesOf } from '../remains';
 import { ambush, findVictims, kill, processesNow, type Victim } from '../victims';
 
@@ -170,14 +170,14 @@ async function killOne(victim: Victim, random: SeededRandom): Promise<void> {
 
 /** Whether the file's lock is free, and no process and no loop device is there. */
 async function isFree(): Promise<boolean> {
-  return heldByKernel(store).length === 0 && (await lockIsFree(store.imageOf('c')));
+  return heldByKernel(store).length === 0 && (await lockIsFree(store.fileOf('c')));
 }
 
 /** Whether nothing is left to change by itself: the container's command runs and whoever started it has gone, or all have gone. */
 async function isSettled(): Promise<boolean> {
   const processes = processesOf(store);
   const isRunning = processes.some(({ inContainer, name }) => inContainer && name === 'sleep');
-  const isStarting = processes.some(({ name }) => /^(runc|loopbox)/.test(name));
+  const isStarting = processes.some(({ name }) => /^(runc|loopbox$|loopbox-oci)/.test(name));
   return isRunning ? !isStarting : await isFree();
 }
 
@@ -204,7 +204,7 @@ async function expectGoneOrStop(): Promise<void> {
   if (state === 'running') await stop();
   expect(heldByKernel(store)).toEqual([]);
   expect(keptOnHost(store)).toEqual([]);
-  expect(await lockIsFree(store.imageOf('c'))).toBe(true);
+  expect(await lockIsFree(store.fileOf('c'))).toBe(true);
 }
 
 async function stop(): Promise<void> {
@@ -217,5 +217,5 @@ async function expectAllIsWell(): Promise<void> {
   await store.done('exec', 'c', 'true');
   await stop();
   await expectGoneOrStop();
-  expect(await execute('e2fsck', ['-fn', store.imageOf('c')])).toMatchObject({ code: 0 });
+  expect(await store.loopbox(['check', 'c'])).toMatchObject({ code: 0 });
 }

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { cgroupVersion } from '../../src/runtime/cgroups';
 import { MiB } from '../../src/units';
 import { probe, shell, TestStore } from '../fixtures';
-import { outsideOfDisk } from '../image-view';
+import { manifestOf } from '../chain-view';
 import { cpuSecondsOf, kernelLimits } from '../kernel-limits';
 
 /** Takes 100 MiB of memory. */
@@ -145,13 +145,11 @@ describe('set', () => {
 async function expectRefused(): Promise<void> {
   const pid = await run('full', '--memory', '96M', '--cpus', '1', '--pids', '60');
   await output('full', 'dd if=/dev/zero of=/dev/shm/x bs=1M count=40 2>/dev/null');
-  const before = { kernel: kernelLimits(pid), file: outsideOfDisk(store.imageOf('full')), told: (await store.inspect('full')).config };
+  const before = { kernel: kernelLimits(pid), file: manifestOf(store.fileOf('full')), told: (await store.inspect('full')).config };
   const result = await store.loopbox(['set', 'full', '--memory', '16M', '--cpus', '0.5', '--pids', '20', '-e', 'A=1']);
   expect(result).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('Cannot set the limits of "full": ') });
   expect(result.stderr).toContain('hint: choose a limit above what it uses now');
-  expect({ kernel: kernelLimits(pid), file: outsideOfDisk(store.imageOf('full')), told: (await store.inspect('full')).config }).toEqual(
-    before,
-  );
+  expect({ kernel: kernelLimits(pid), file: manifestOf(store.fileOf('full')), told: (await store.inspect('full')).config }).toEqual(before);
   expect(await store.done('set', 'full', '--cpus', '0.5')).toBe('cpus: changed now');
   expect(kernelLimits(pid)).toMatchObject({ memoryBytes: 96 * MiB, cpus: 0.5, pids: 60 });
 }
@@ -166,7 +164,7 @@ describe('what runs in a container', () => {
 
   beforeAll(async () => {
     // A device in the image itself: nobody may get at the host's disks by way of a copied file.
-    await store.done('create', 'box', '--template', 'busybox', '--', 'sleep', '1000');
+    await store.createBusybox('box', '--full', '--', 'sleep', '1000');
     const directory = join(store.root, 'mount');
     const make = 'mkdir "$1"; mount -o loop "$0" "$1"; mknod "$1/root/disk" b 7 0; mknod "$1/root/null" c 1 3; umount "$1"; rmdir "$1"';
     await shell('sh', '-ec', make, store.imageOf('box'), directory);

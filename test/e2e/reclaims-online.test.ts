@@ -22,7 +22,7 @@ beforeEach(async () => {
   files.clear();
   store = await TestStore.create();
   await store.importBusybox('busybox', '--size', '128M');
-  await store.createBusybox('db', '--attach', 'stack', '--start', ...sleeper);
+  await store.createBusybox('db', '--full', '--attach', 'stack', '--start', ...sleeper);
 });
 
 /** Random 4k writes on a file in the container, each read back and verified soon after, until `stop` is called; that throws where one was wrong or failed. */

@@ -23,7 +23,7 @@ const kept = () => containerFiles(store).flatMap((file) => /^(db@before-restore-
 beforeEach(async () => {
   store = await TestStore.create();
   await store.importBusybox('busybox', '--size', '128M');
-  await store.createBusybox('db', '--attach', 'stack', '-e', 'COLOR=red', '--start', ...sleeper);
+  await store.createBusybox('db', '--full', '--attach', 'stack', '-e', 'COLOR=red', '--start', ...sleeper);
   await note('old');
   await store.done('snapshot', 'create', 'db@s');
   await store.done('set', 'db', '-e', 'COLOR=blue');

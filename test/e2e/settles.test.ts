@@ -30,8 +30,8 @@ const isMerging = () => store.mergers().length > 0;
 const folds = () => containerFiles(store).filter((name) => name.endsWith('.fold'));
 
 /** Leaves a container that runs on a delta, on a nameless image, with a few files of its own. */
-async function runOnDelta(megabytes = 8, ...flags: string[]): Promise<void> {
-  await store.createBusybox('db', '--attach', 'stack', '--start', ...flags, ...sleeper);
+async function runOnDelta(megabytes = 8, how = '--full'): Promise<void> {
+  await store.createBusybox('db', how, '--attach', 'stack', '--start', ...sleeper);
   await write('before', 1);
   await store.done('snapshot', 'create', 'db@gone');
   await write('after', megabytes);

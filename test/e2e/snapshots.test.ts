@@ -23,7 +23,7 @@ describe.each(places)('snapshots of a stopped container, on %s, attached %s', (_
   beforeEach(async () => {
     store = await TestStore.create(await place());
     await store.importBusybox('busybox', '--size', '128M');
-    await store.createBusybox('web', '--attach', attach, '-e', 'COLOR=red', ...sleep);
+    await store.createBusybox('web', '--full', '--attach', attach, '-e', 'COLOR=red', ...sleep);
   });
 
   it('keep what was there; restore brings back disk and config and keeps the present; rm gives the space back', async () => {
@@ -112,10 +112,10 @@ describe('snapshot', () => {
   it('refuses what makes no sense, and leaves all as it was', async () => {
     const store = await TestStore.create();
     await store.importBusybox('busybox', '--size', '128M');
-    await store.createBusybox('web', ...sleep);
+    await store.createBusybox('web', '--full', ...sleep);
     await store.done('snapshot', 'create', 'web@one');
     const before = containerFiles(store);
-    const file = store.imageOf('web');
+    const file = store.fileOf('web');
     for (const [args, code, words] of [
       [['create', 'web@one'], 11, 'exists'],
       [['create', 'web@No'], 2, 'snapshot name'],
@@ -140,7 +140,7 @@ describe('snapshot', () => {
     const store = await TestStore.create();
     await store.importBusybox('busybox', '--size', '128M');
     await store.createBusybox('plain', ...sleep);
-    await store.createBusybox('web', '--attach', 'stack', ...sleep);
+    await store.createBusybox('web', '--full', '--attach', 'stack', ...sleep);
     await store.done('snapshot', 'create', 'web@one');
     await store.done('snapshot', 'create', 'web@two');
     await store.done('snapshot', 'restore', 'web@one');

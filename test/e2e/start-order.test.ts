@@ -4,41 +4,58 @@ import { basename, join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { cleanUp, execute, plainEnvironment, program, type TestStore, temporaryDirectory } from '../fixtures';
 import { processesOf, type StoreProcess } from '../remains';
-import { storeWithSleeper } from '../sleeper';
+import { sleep, storeWithSleeper } from '../sleeper';
 
 let store: TestStore;
 
 beforeAll(async () => {
   store = await storeWithSleeper('c');
+  await store.createBusybox('direct', '--full', '--attach', 'direct', ...sleep);
 });
 
-it('attaches, mounts and takes the mount to a namespace of its own before the runtime makes its own, and executes nothing else', async () => {
-  const path = join(await temporaryDirectory(), 'trace');
-  const calls = 'execve,ioctl,fsmount,move_mount,unshare,clone,clone3';
-  const options = ['-f', '--decode-pids=comm', '-s', '300', '-e', 'abbrev=none', '-e', `trace=${calls}`, '-o', path];
-  const traced = execute('strace', [...options, process.execPath, program, 'start', 'c'], { env: store.environment });
-  // strace itself goes on as long as the container does.
-  await expect.poll(() => linesOfStart(path), { timeout: 30_000 }).toBeDefined();
-  await store.done('stop', '-t', '0', 'c');
-  await traced;
+it.each([
+  { how: 'directly', name: 'direct', mounts: [], server: [], watcher: [] },
+  { how: 'by a storage server', name: 'c', mounts: ['fsmount by loopbox-server'], server: ['loopbox-server'], watcher: ['loopbox-server'] },
+])(
+  'attaches $how, mounts and takes the mount to a namespace of its own before the runtime makes its own, and executes nothing else',
+  async ({ name, mounts, server, watcher }) => {
+    const path = join(await temporaryDirectory(), 'trace');
+    const calls = 'execve,ioctl,fsmount,move_mount,unshare,clone,clone3';
+    const options = ['-f', '--decode-pids=comm', '-s', '300', '-e', 'abbrev=none', '-e', `trace=${calls}`, '-o', path];
+    const traced = execute('strace', [...options, process.execPath, program, 'start', name], { env: store.environment });
+    // strace itself goes on as long as the container does.
+    await expect.poll(() => linesOfStart(path), { timeout: 30_000 }).toBeDefined();
+    await store.done('stop', '-t', '0', name);
+    await traced;
 
-  const lines = linesOfStart(path) ?? [];
-  expect([...new Set(lines.map(stepOf))].filter(Boolean)).toEqual([
-    'LOOP_CONFIGURE by node',
-    'fsmount by node',
-    'unshare(CLONE_NEWNS) by loopbox-oci',
-    'move_mount by loopbox-oci',
-    'namespaces by runc',
-  ]);
-  const commands = lines.map(executed).filter((command) => command !== undefined && command !== 'sleep');
-  expect(commands).toEqual(['node', 'conmon', 'loopbox-oci', 'runc create', 'runc init', 'loopbox-oci', 'runc start']);
-});
+    const lines = linesOfStart(path) ?? [];
+    expect([...new Set(lines.map(stepOf))].filter(Boolean)).toEqual([
+      ...mounts,
+      'LOOP_CONFIGURE by node',
+      'fsmount by node',
+      'unshare(CLONE_NEWNS) by loopbox-oci',
+      'move_mount by loopbox-oci',
+      'namespaces by runc',
+    ]);
+    const commands = lines.map(executed).filter((command) => command !== undefined && command !== 'sleep');
+    expect(commands).toEqual([
+      'node',
+      ...server,
+      'conmon',
+      'loopbox-oci',
+      'runc create',
+      'runc init',
+      ...watcher,
+      'loopbox-oci',
+      'runc start',
+    ]);
+  },
+);
 
 it('leaves no descriptor of device, mount, image or lock to any other process', async () => {
   await store.done('start', 'c');
-  const processes = processesOf(store);
-  expect(namesOf(processes)).toEqual(['conmon', 'sleep']);
-  for (const { pid, name } of processes) expect([name, descriptorsOfOurs(pid)]).toEqual([name, []]);
+  await expect.poll(() => namesOf(othersOf(store))).toEqual(['conmon', 'loopbox-watch', 'sleep']);
+  for (const { pid, name } of othersOf(store)) expect([name, descriptorsOfOurs(pid)]).toEqual([name, []]);
   await store.done('stop', '-t', '0', 'c');
 });
 
@@ -50,16 +67,16 @@ it('leaves none in the foreground either, where an attach client runs beside', a
   const ended = new Promise((resolve) => child.once('exit', resolve));
   cleanUp(() => void child.kill('SIGKILL'));
   await new Promise((resolve) => child.stdout.once('data', resolve));
-  await expect.poll(() => namesOf(processesOf(store))).toEqual(['conmon', 'loopbox-attach', 'sh', 'sleep']);
-  for (const { pid, name } of processesOf(store)) expect([name, descriptorsOfOurs(pid)]).toEqual([name, []]);
+  await expect.poll(() => namesOf(othersOf(store))).toEqual(['conmon', 'loopbox-attach', 'loopbox-watch', 'sh', 'sleep']);
+  for (const { pid, name } of othersOf(store)) expect([name, descriptorsOfOurs(pid)]).toEqual([name, []]);
   await store.done('stop', '-t', '0', 'fore');
   await ended;
 });
 
 it('finds such descriptors where there are any', async () => {
-  const holder = spawn('flock', [store.imageOf('c'), 'sleep', '600']);
+  const holder = spawn('flock', [store.fileOf('c'), 'sleep', '600']);
   cleanUp(() => killWithChildren(holder));
-  await expect.poll(() => descriptorsOfOurs(holder.pid ?? 0)).toEqual([expect.stringContaining(store.imageOf('c'))]);
+  await expect.poll(() => descriptorsOfOurs(holder.pid ?? 0)).toEqual([expect.stringContaining(store.fileOf('c'))]);
   await store.done('run', '-d', '--template', 'busybox', 'inside', '--', 'sh', '-c', 'exec 9<>/etc/passwd; exec sleep 1000');
   const { pid } = await store.inspect('inside');
   await expect.poll(() => descriptorsOfOurs(Number(pid))).toEqual(['9: /etc/passwd on a loop device']);
@@ -105,6 +122,11 @@ function executed({ call }: TraceLine): string | undefined {
   return verb ? `runc ${verb}` : basename(command);
 }
 
+/** All but the storage server, which has to hold the files. */
+function othersOf(store: TestStore): StoreProcess[] {
+  return processesOf(store).filter(({ name }) => !/^loopbox-(keeper|worker)$/.test(name));
+}
+
 function namesOf(processes: StoreProcess[]): string[] {
   return processes.map(({ name }) => name).sort();
 }
@@ -119,7 +141,7 @@ function descriptorsOfOurs(pid: number): string[] {
     const { dev, rdev } = statSync(path);
     const isOnLoop = dev >> 8 === loopMajor || rdev >> 8 === loopMajor;
     const isLocked = /^lock:/m.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8'));
-    const isOurs = /\/dev\/loop|\.img$|\.locks\/|\.structure$|\/watch$/.test(target);
+    const isOurs = /\/dev\/loop|\.(img|delta)$|\.locks\/|\.structure$|\/watch$/.test(target);
     if (!isOnLoop && !isLocked && !isOurs) return [];
     return [`${fd}: ${target}${isOnLoop ? ' on a loop device' : ''}`];
   });

@@ -7,7 +7,10 @@ describe('stock resize2fs', () => {
   it('finds nothing to grow into', async () => {
     const store = await TestStore.create();
     await store.importBusybox('busybox', '--size', '128M');
-    for (const [name, ...flags] of [['web'], ['sized', '--size', '300M']] as [string, ...string[]][]) {
+    for (const [name, ...flags] of [
+      ['web', '--full'],
+      ['sized', '--size', '300M'],
+    ] as [string, ...string[]][]) {
       await store.done('create', name, '--template', 'busybox', ...flags);
       const image = store.imageOf(name);
       const before = outsideOfDisk(image);
@@ -22,7 +25,7 @@ describe('stock resize2fs', () => {
   it('that was given more room is told from a damage, and import --rescue is the way back', async () => {
     const store = await TestStore.create();
     await store.importBusybox('busybox', '--size', '128M');
-    await createWeb(store);
+    await createWeb(store, '--full');
     await store.done('start', 'web');
     await write(store, 'web', 'apples');
     await store.done('stop', '-t', '0', 'web');

@@ -13,7 +13,7 @@ import { MiB } from '../../src/units';
 async function storeOnStack(directory?: string): Promise<TestStore> {
   const store = await TestStore.create(directory, directory && (await temporaryDirectory()));
   await store.importBusybox('busybox', '--size', '256M');
-  await store.createBusybox('box', '--attach', 'stack', '--start', ...sleep);
+  await store.createBusybox('box', '--full', '--attach', 'stack', '--start', ...sleep);
   return store;
 }
 

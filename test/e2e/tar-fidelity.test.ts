@@ -107,7 +107,7 @@ describe('an imported archive is what GNU tar makes of it', () => {
 describe('a container from an imported archive', () => {
   it('has the same files, but for what makes its identity', async () => {
     await store.importBusybox();
-    await store.done('create', 'c', '--template', 'busybox');
+    await store.createBusybox('c', '--full');
     const [template, container] = [await describeTemplate('busybox'), await describeImage(store.imageOf('c'))];
     const changed = [...container]
       .filter(([path, what]) => JSON.stringify(what) !== JSON.stringify(template.get(path)))

@@ -12,7 +12,7 @@ let store: TestStore;
 beforeAll(async () => {
   store = await TestStore.create();
   await store.importBusybox();
-  await store.done('create', 'c', '--template', 'busybox', '--', 'sleep', '1000');
+  await store.createBusybox('c', '--full', '--', 'sleep', '1000');
 });
 
 describe('two starts of one container at once have exactly one winner', () => {
@@ -54,7 +54,7 @@ describe('two starts of one container at once have exactly one winner', () => {
 });
 
 it('while it runs, a stock mount of its file is refused or shares the device, and the data is whole after', async () => {
-  await store.done('create', 'data', '--template', 'busybox', '--', 'sh', '-c', 'while :; do date >> /log; sync; done');
+  await store.createBusybox('data', '--full', '--', 'sh', '-c', 'while :; do date >> /log; sync -f /log; done');
   await store.done('start', 'data');
   const random = Array.from({ length: 64 }, (_, i) => `${i}:${seededRandom().below(1e9)}`).join('\n');
   await store.done('exec', 'data', 'sh', '-c', `echo '${random}' > /content`);
@@ -95,7 +95,7 @@ async function expectOneWinner(rounds: number, ...starts: string[][]): Promise<v
     expect((await shell('losetup', '-j', store.imageOf('c'))).split('\n')).toHaveLength(1);
     const winner = one?.code === 0 ? commands[0] : commands[1];
     await store.done('stop', '-t', '0', winner?.at(-1) ?? '');
-    expect(await lockIsFree(store.imageOf('c'))).toBe(true);
+    await expect.poll(() => lockIsFree(store.imageOf('c'))).toBe(true);
   }
   expect(heldByKernel(store)).toEqual([]);
   expect(await execute('e2fsck', ['-fn', store.imageOf('c')])).toMatchObject({ code: 0 });

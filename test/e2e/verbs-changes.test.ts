@@ -86,7 +86,7 @@ describe('set and rename', () => {
 
 describe('export and import', () => {
   it('make one sparse file, or a stream of the same bytes, of a stopped container, and a container of it', async () => {
-    await store.createBusybox('web', '-e', 'A=1', '--memory', '64M', ...sleep);
+    await store.createBusybox('web', '--full', '-e', 'A=1', '--memory', '64M', ...sleep);
     const file = join(place, 'web.raw');
     expect(await store.done('export', 'web', file)).toBe(`${file}: 128 MiB`);
     expect(Number(await shell('du', '-k', file).then((line) => line.split('\t')[0]))).toBeLessThan(16 * 1024);
@@ -120,7 +120,6 @@ describe('export and import', () => {
       code: 15,
       stderr: expect.stringContaining('not a regular file'),
     });
-    expect(await store.loopbox(['export', 'box', join(place, 'box.raw')])).toMatchObject({ code: 11 });
     expect(await store.loopbox(['import', file])).toMatchObject({ code: 11 });
     await store.done('rm', 'web');
     expect(await store.done('import', '-q', file)).toBe('web');
@@ -129,8 +128,8 @@ describe('export and import', () => {
 
   it('--force replaces no file that is in use: neither a running container, nor the one that is exported', async () => {
     await store.createBusybox('web', ...sleep);
-    const before = await checksum(store.imageOf('web'));
-    const [box, web] = [store.imageOf('box'), store.imageOf('web')];
+    const before = await checksum(store.fileOf('web'));
+    const [box, web] = [store.fileOf('box'), store.fileOf('web')];
     for (const path of [box, web]) {
       expect(await store.loopbox(['export', '--force', 'web', path])).toMatchObject({
         code: 11,

@@ -14,7 +14,7 @@ describe('create', () => {
   it('takes a size, a config and --start, and says what it made', async () => {
     const flags = ['--size', '200M', '--memory', '64M', '--cpus', '1.5', '--pids', '50', '--hostname', 'h-1', '-e', 'A=1', '-e', 'B=x=y'];
     expect(await store.createBusybox('full', ...flags, '-w', '/tmp', '-u', 'alice:staff', '--label', 'a=b', '--start', ...sleep)).toBe(
-      'full: 256 MiB, copied from busybox',
+      'full: 256 MiB, copied from busybox; attach: stack',
     );
     expect(await store.inspect('full')).toMatchObject({
       name: 'full',
@@ -80,7 +80,7 @@ describe('create', () => {
         stderr: expect.stringMatching(/^loopbox: Cannot .*\n(hint: .*\n)?$/),
       });
     }
-    expect(existsSync(store.imageOf('wrong'))).toBe(false);
+    expect(existsSync(store.fileOf('wrong'))).toBe(false);
   });
 
   it('without a command and an init says what to type, and what was typed works', async () => {
@@ -183,7 +183,7 @@ describe('run', () => {
     await store.done('run', '--rm', '-d', '--template', 'busybox', 'gone', ...sleep);
     expect(await store.inspect('gone')).toMatchObject({ state: 'running' });
     await store.done('stop', '-t', '0', 'gone');
-    await expect.poll(() => existsSync(store.imageOf('gone'))).toBe(false);
+    await expect.poll(() => existsSync(store.fileOf('gone'))).toBe(false);
     expect(await store.done('ls', '-q')).toBe('box');
   });
 
@@ -215,7 +215,7 @@ describe('run', () => {
   it('without a command, of a template that has none, is refused with what to type', async () => {
     const result = await store.loopbox(['run', '--rm', '--template', 'busybox', 'none']);
     expect(result).toMatchObject({ code: 2, stderr: expect.stringContaining('no command and no /sbin/init') });
-    expect(existsSync(store.imageOf('none'))).toBe(false);
+    expect(existsSync(store.fileOf('none'))).toBe(false);
   });
 });
 

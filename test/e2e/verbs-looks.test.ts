@@ -22,7 +22,7 @@ describe('ls, ps and inspect', () => {
 
   it('ls lists all, ps what runs, -a all, each as a table, as json, and with -q as names', async () => {
     expect(await store.done('ls')).toMatch(
-      /^NAME +STATE +PID +SIZE +OWN +TEMPLATE\nbox +running +\d+ +128 MiB +[\d.]+ MiB +busybox\nidle +created +- +128 MiB +[\d.]+ MiB +busybox$/,
+      /^NAME +STATE +PID +SIZE +OWN +TEMPLATE\nbox +running +\d+ +128 MiB +[\d.]+ [KM]iB +busybox\nidle +created +- +128 MiB +[\d.]+ [KM]iB +busybox$/,
     );
     expect(await store.done('ps')).toMatch(/^NAME.*\nbox [^\n]*$/);
     expect(await store.done('ps', '-a')).toBe(await store.done('ls'));
@@ -62,7 +62,8 @@ describe('ls, ps and inspect', () => {
       sizeBytes: 128 * MiB,
       ownBytes: expect.any(Number),
       template: 'busybox',
-      files: [store.imageOf('box')],
+      attach: 'stack',
+      files: [store.fileOf('box')],
       limits: {},
       exitCode: null,
       oomKilled: false,
@@ -127,7 +128,7 @@ describe('df and info', () => {
     const running = ((await store.json('df')) as StoreUsage).containers.find(({ name }) => name === 'small');
     expect(Math.abs((running?.usedBytes ?? 0) - small.usedBytes)).toBeLessThan(MiB / 2);
     expect(await store.done('df')).toMatch(
-      /^NAME +KIND +SIZE +USED +OWN +SNAPSHOTS\nbox +container .*\nsmall +container .*\nbusybox +template .*\n\n\/.*: [\d.]+ [GT]iB free of [\d.]+ [GT]iB, 512 MiB promised$/,
+      /^NAME +KIND +SIZE +USED +OWN +SNAPSHOTS\nbox +container .*\nsmall +container .*\nbusybox +template .*\n\n\/.*: [\d.]+ [GT]iB free of [\d.]+ [GT]iB, 512 MiB promised(, 256 MiB in reserve)?$/,
     );
     expect(await store.done('df', '-q')).toBe('box\nsmall\nbusybox');
     await store.done('rm', '-f', 'small');
@@ -139,11 +140,14 @@ describe('df and info', () => {
       root: store.root,
       runRoot: store.runRoot,
       reflink: expect.any(Boolean),
+      autoAttach: { attach: expect.stringMatching(/^(direct|stack)$/), reason: expect.any(String) },
       cgroup: expect.stringMatching(/^(v1|v2|hybrid)$/),
       runtimes: expect.arrayContaining([expect.objectContaining({ name: 'runc', default: true })]),
       loops: expect.any(Object),
     });
-    expect(await store.done('info')).toMatch(/^loopbox: .*\nKernel: .*\nRoot: .*reflink.*\nRun root: .*\nCgroups: .*\nRuntime: .*runc/);
+    expect(await store.done('info')).toMatch(
+      /^loopbox: .*\nKernel: .*\nRoot: .*reflink.*\nRun root: .*\nAttach: +auto is (direct|stack): .*\nCgroups: .*\nRuntime: .*runc/,
+    );
   });
 });
 
@@ -157,8 +161,8 @@ describe('output', () => {
 
   it('--progress plain tells of a copy on standard error; without a terminal nothing else does', async () => {
     const copy = async (...flags: string[]) => {
-      const result = await store.loopbox(['create', 'copied', '--template', 'busybox', ...flags]);
-      expect(result).toMatchObject({ code: 0, stdout: 'copied: 128 MiB, copied from busybox\n' });
+      const result = await store.loopbox(['create', 'copied', '--full', '--template', 'busybox', ...flags]);
+      expect(result).toMatchObject({ code: 0, stdout: 'copied: 128 MiB, copied from busybox; attach: stack\n' });
       await store.done('rm', 'copied');
       return result.stderr;
     };

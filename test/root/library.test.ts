@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, expect, it } from 'vitest';
 import type * as Library from '../../src/index';
 import { seededRandom, soakCount } from '../counts';
-import { execute, lockIsFree, TestStore } from '../fixtures';
+import { lockIsFree, TestStore } from '../fixtures';
 import { heldByKernel, keptOnHost } from '../remains';
 
 const minute = 60_000;
@@ -51,8 +51,8 @@ it(
       (signal) => library.startContainer(store, 'c0', { warn, signal }),
       () => library.stopContainer(store, 'c0', { timeoutSeconds: 0 }),
     );
-    expect(await lockIsFree(testStore.imageOf('c0'))).toBe(true);
-    expect(await execute('e2fsck', ['-fn', testStore.imageOf('c0')])).toMatchObject({ code: 0 });
+    expect(await lockIsFree(testStore.fileOf('c0'))).toBe(true);
+    expect(await library.checkContainer(store, 'c0', {})).toMatchObject({ sound: true });
   },
   10 * minute,
 );
