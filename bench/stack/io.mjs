@@ -57,7 +57,9 @@ export async function measure(workspace) {
       ...notes,
       fioNote({ ...jobs[0], args: [...jobs[0].args, `--size=${sizeBytes}`] }, seconds),
       longest(
-        contestants.flatMap(({ name }) => samples[name].flatMap(([job, rounds]) => rounds.map((round) => [`${name}, ${job}`, round]))),
+        contestants.flatMap(({ name }) =>
+          samples[name].flatMap((/** @type {[string, unknown[]]} */ [job, rounds]) => rounds.map((round) => [`${name}, ${job}`, round])),
+        ),
       ),
     ],
   };

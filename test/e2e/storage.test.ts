@@ -75,10 +75,14 @@ describe('a host without space', () => {
     cleanUp(() => rm(ballast, { force: true }));
     await fill();
     await store.done('exec', 'box', 'sh', '-c', 'dd if=/dev/zero of=/root/big bs=1M count=32 conv=fsync >/dev/null 2>&1 &');
-    await expect.poll(() => state(store), { timeout: 20_000 }).toBe('running host full');
   });
 
+  const hostFull = async () => {
+    await expect.poll(() => state(store), { timeout: 20_000 }).toBe('running host full');
+  };
+
   it('holds the writes of a container until there is some', async () => {
+    await hostFull();
     await rm(ballast);
     await expect.poll(() => state(store), { timeout: 10_000 }).toBe('running');
     await store.done('exec', 'box', 'sh', '-c', 'dd if=/dev/null of=/root/big conv=notrunc,fsync; test $(stat -c %s /root/big) = 33554432');
@@ -87,6 +91,7 @@ describe('a host without space', () => {
   });
 
   it('ends a stop with 14 within seconds; --drop-held gives the writes up, and the journal makes the file system whole', async () => {
+    await hostFull();
     const begun = Date.now();
     const { code, stderr } = await store.loopbox(['stop', 'box']);
     expect(code).toBe(14);

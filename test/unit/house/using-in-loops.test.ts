@@ -4,13 +4,14 @@ import ts from 'typescript';
 import { expect, it } from 'vitest';
 
 const sources = join(import.meta.dirname, '../../../src');
+const using: number = ts.NodeFlags.Using;
 
 /** Where a `using` is in the `try` of a round of a loop, of the same function, that goes on after an error. */
 function usingInRounds(path: string): string[] {
   const file = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest, true);
   const found: string[] = [];
   const visit = (node: ts.Node, within: 'function' | 'loop' | 'try'): void => {
-    if (within === 'try' && ts.isVariableDeclarationList(node) && (node.flags & ts.NodeFlags.Using) === ts.NodeFlags.Using) {
+    if (within === 'try' && ts.isVariableDeclarationList(node) && (node.flags & using) === using) {
       found.push(`${path}:${file.getLineAndCharacterOfPosition(node.getStart()).line + 1}`);
     }
     if (ts.isFunctionLike(node)) within = 'function';
