@@ -171,7 +171,7 @@ describe('kill -9 at any moment leaves nothing that anybody sees, and the next c
     '%s',
     async (name) => {
       await interruptInRounds(verbs[name] as Verb, ['SIGKILL'], seededRandom());
-      expect(await lockIsFree(store.imageOf('base'))).toBe(true);
+      await expect.poll(() => lockIsFree(store.imageOf('base')), { timeout: 2000 }).toBe(true);
     },
     10 * minute,
   );

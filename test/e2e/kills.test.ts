@@ -204,7 +204,7 @@ async function expectGoneOrStop(): Promise<void> {
   if (state === 'running') await stop();
   expect(heldByKernel(store)).toEqual([]);
   expect(keptOnHost(store)).toEqual([]);
-  expect(await lockIsFree(store.fileOf('c'))).toBe(true);
+  await expect.poll(() => lockIsFree(store.fileOf('c')), { timeout: 2000 }).toBe(true);
 }
 
 async function stop(): Promise<void> {
