@@ -10,7 +10,7 @@ import { inside } from '../web-container';
 
 describe('a present that is sealed because others stand on it', () => {
   it('got a state that no copy from before has, and keeps what they need, whatever is done with its container', async () => {
-    const store = await storeWithSleeper('web', '--attach', 'stack');
+    const store = await storeWithSleeper('web', '--full', '--attach', 'stack');
     await changeDisk(store, 'web', 'echo apples > root/fruit');
     const { containerId } = await store.inspect('web');
     const copy = join(await temporaryDirectory(), 'copy.img');
@@ -31,7 +31,7 @@ describe('a present that is sealed because others stand on it', () => {
   });
 
   it('is opened again when nobody stands on it any more, and is who it was', async () => {
-    const store = await storeWithSleeper('web', '--attach', 'stack');
+    const store = await storeWithSleeper('web', '--full', '--attach', 'stack');
     const { containerId } = await store.inspect('web');
     await store.done('clone', '--linked', 'web', 'linked');
     await store.done('rm', 'linked');
@@ -47,7 +47,7 @@ describe('a present that is sealed because others stand on it', () => {
   });
 
   it('starts although a backup has the same file, which stays as it is', async () => {
-    const store = await storeWithSleeper('web', '--attach', 'stack');
+    const store = await storeWithSleeper('web', '--full', '--attach', 'stack');
     const { containerId } = await store.inspect('web');
     await store.done('clone', '--linked', 'web', 'linked');
     await store.done('rm', 'linked');
