@@ -9,7 +9,7 @@ const minute = 60_000;
 
 interface Verb {
   title: string;
-  /** How often it is killed, with `npm run soak`; 30 times unless told. */
+  /** How often it is killed, with `npm run soak`; 20 times unless told. */
   frequency?: number;
   args: string[];
   /** Whether the container runs before it, and whether it goes on running. */
@@ -134,7 +134,7 @@ describe('a container that keeps records, whose disk is served: when at any mome
         const random = seededRandom();
         const usualMs = await measure(verb);
         const sets = victimsOf(verb);
-        for (let round = 0; round < soakCount(verb.frequency ?? 30); round++) {
+        for (let round = 0; round < soakCount(verb.frequency ?? 20); round++) {
           const victims = sets[(index + round) % sets.length] ?? [];
           const delayMs = random.below(usualMs);
           await killedOnce(verb, victims, { delayMs, graceMs: random.below(20) }).catch((error: unknown) => {
