@@ -40,7 +40,8 @@ export function runFio(filename, args) {
   return JSON.parse(output(command, rest)).jobs[0];
 }
 
-export const timed = (seconds) => ['--time_based', `--runtime=${Math.round(seconds * 1000)}ms`];
+/** A while at its beginning does not count: a device at rest, its processes and the CPUs take some time to get going. */
+export const timed = (seconds) => ['--time_based', '--ramp_time=300ms', `--runtime=${Math.round(seconds * 1000)}ms`];
 
 /** Has every byte of a file written, and lets none of it stay in the page cache. */
 export function fill(path, sizeBytes, offsetBytes = 0) {
