@@ -18,7 +18,11 @@ const inside = (line: string) => store.done('exec', 'db', 'sh', '-c', line);
 const note = (text: string) => inside(`echo ${text} | dd of=/root/note conv=fsync 2>/dev/null`);
 const read = () => inside('cat /root/note');
 const color = () => inside('echo $COLOR');
-const kept = () => containerFiles(store).flatMap((file) => /^(db@before-restore-[^.]*)\./.exec(file)?.[1] ?? []);
+/** The oldest first, also of those of one second: `…-TIME`, `…-TIME-2`. */
+const kept = () =>
+  containerFiles(store)
+    .flatMap((file) => /^(db@before-restore-[^.]*)\./.exec(file)?.[1] ?? [])
+    .sort();
 
 beforeEach(async () => {
   store = await TestStore.create();
