@@ -64,12 +64,12 @@ describe('a container without snapshots', () => {
   it('is one file again some moments after its stop, which does not wait for that; ls and df tell of it until then', {
     timeout: 2 * minute,
   }, async () => {
-    await runOnDelta(64);
+    await runOnDelta(200);
     const before = await content();
     await stop();
-    const [told] = (await store.json('ls')) as { pending?: string; state: string }[];
-    expect(told).toMatchObject({ state: 'stopped', pending: expect.stringMatching(/^(fold|reclaim)$/) });
-    expect(await store.done('df')).toMatch(/^db: (fold|reclaim) pending$/m);
+    const [list, df] = await Promise.all([store.json('ls'), store.done('df')]);
+    expect(list).toMatchObject([{ state: 'stopped', pending: expect.stringMatching(/^(fold|reclaim)$/) }]);
+    expect(df).toMatch(/^db: (fold|reclaim) pending$/m);
     await alone('db.img');
     await expectTruth(store, { db: before });
     expect(await store.json('ls')).not.toHaveProperty('0.pending');
