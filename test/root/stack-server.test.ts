@@ -36,7 +36,15 @@ function nameOf(pid: number): string {
 
 /** A whole fio run on a device with everything read back; its output where it finds an error. */
 function fio(device: string, ...args: string[]) {
-  const common = ['--direct=1', '--verify=crc32c', '--verify_fatal=1', '--randrepeat=1', '--output-format=terse', '--ioengine=libaio'];
+  const common = [
+    '--direct=1',
+    '--verify=crc32c',
+    '--verify_state_save=0',
+    '--verify_fatal=1',
+    '--randrepeat=1',
+    '--output-format=terse',
+    '--ioengine=libaio',
+  ];
   return execute('fio', ['--name=verify', `--filename=${device}`, ...common, ...args], { timeoutMs: 300_000 });
 }
 
