@@ -1,9 +1,9 @@
-import { closeSync, copyFileSync, ftruncateSync, openSync, readSync, statSync, writeSync } from 'node:fs';
+import { closeSync, copyFileSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
 import { mkdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KiB, MiB } from '../src/units';
 import { shell } from './execute';
-import { contentOf } from './image-view';
+import { bytesOf, contentOf } from './image-view';
 import type { TestStore } from './store';
 import { temporaryDirectory } from './temporary';
 
@@ -108,16 +108,5 @@ async function inView<T>(view: string, options: string, look: (directory: string
   } finally {
     await shell('umount', directory);
     await rmdir(directory);
-  }
-}
-
-function bytesOf(path: string, position: number, length: number): Buffer {
-  const fd = openSync(path, 'r');
-  try {
-    const buffer = Buffer.alloc(length);
-    readSync(fd, buffer, 0, length, position);
-    return buffer;
-  } finally {
-    closeSync(fd);
   }
 }

@@ -37,8 +37,8 @@ export function outsideOfDisk(image: string) {
   return {
     status: { dev, ino, nlink, mode, uid, gid },
     size,
-    bootBlock: bytes(image, 0, KiB).toString('hex'),
-    manifest: bytes(image, size - slotsLength, slotsLength)
+    bootBlock: bytesOf(image, 0, KiB).toString('hex'),
+    manifest: bytesOf(image, size - slotsLength, slotsLength)
       .toString('latin1')
       .replaceAll('\0', ''),
     uuid: uuidOf(image),
@@ -47,7 +47,7 @@ export function outsideOfDisk(image: string) {
 
 /** The file system's uuid, as blkid tells it. */
 export function uuidOf(image: string): string {
-  return bytes(image, KiB + 0x68, 16).toString('hex');
+  return bytesOf(image, KiB + 0x68, 16).toString('hex');
 }
 
 /** A checksum of all that is in a file. */
@@ -67,7 +67,8 @@ export async function hostExtents(path: string): Promise<{ allocatedBytes: numbe
   }
 }
 
-function bytes(path: string, position: number, length: number): Buffer {
+/** A piece of a file. */
+export function bytesOf(path: string, position: number, length: number): Buffer {
   const fd = openSync(path, 'r');
   try {
     const buffer = Buffer.alloc(length);

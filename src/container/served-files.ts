@@ -1,15 +1,13 @@
-import { constants, open } from 'node:fs';
-import { promisify } from 'node:util';
+import { constants } from 'node:fs';
 import { Descriptor } from '../descriptor';
 import { isSystemError, LoopboxError } from '../errors';
 import type { Chain } from '../image/chain';
 import type { NewDelta } from '../image/delta-file';
+import { openFile } from '../image/file-io';
 import type { LayerFile } from '../image/layer-file';
 import type { ServedLayer } from '../loop/stack-server';
 import { claimImage } from './disk';
 import type { LockKind } from './locks';
-
-const openFile = promisify(open);
 
 /**
  * The files of a chain as a storage server is given them: open file descriptions of their own, each with its attachment lock, which the

@@ -1,23 +1,19 @@
-import { constants, open } from 'node:fs';
+import { constants } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { Descriptor } from '../descriptor';
 import { type NewTop, namesOfCommit, prepareTop, sealKept, type TopCommit } from '../image/commit-top';
 import { blockSize } from '../image/delta-geometry';
-import { readAt } from '../image/file-io';
+import { openFile, readAt } from '../image/file-io';
 import type { LayerFile } from '../image/layer-file';
 import type { SnapshotRecord } from '../image/manifest';
 import { StackControl, type SwitchRequest } from '../loop/stack-control';
 import { takeAttachmentLock } from './disk';
-import { takeStructureLock } from './locks';
+import { structureWaitMs, takeStructureLock } from './locks';
 import { drawState, topManifest } from './replace-top';
 import { requireManifest, runsElsewhere } from './snapshot-files';
 import type { TakenSnapshot } from './snapshot-options';
 import type { Store } from './store';
 import type { Work } from './work';
-
-const structureWaitMs = 10_000;
-const openFile = promisify(open);
 
 /** Takes a snapshot of a container whose chain a storage server attaches. */
 export async function snapshotServed(
