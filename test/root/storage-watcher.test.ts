@@ -88,8 +88,12 @@ it('ends with the container, also where its storage ends right after', async () 
 it('leaves a mark also where the container has died of the loss already', async () => {
   const { init, keeper, markPath, controlPath, watcher } = await watched();
   writeFileSync(controlPath, '');
+  // It is to see both ends at once: which of two killed processes ends first is the kernel's choice.
+  process.kill(watcher.pid, 'SIGSTOP');
   keeper.kill('SIGKILL');
   process.kill(init.pid, 'SIGKILL');
+  for (const each of [init, identityOf(keeper.pid ?? 0)]) expect(await hasEndedWithin(each, 2000)).toBe(true);
+  process.kill(watcher.pid, 'SIGCONT');
   expect(await hasEndedWithin(watcher, 2000)).toBe(true);
   expect(existsSync(markPath)).toBe(true);
 });
