@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { explaining, LoopboxError } from '../errors';
 import { Chain } from '../image/chain';
 import { type ImageFile, openImage, placeManifest } from '../image/image-file';
-import { imageSize } from '../image/make-filesystem';
 import type { Config, Manifest } from '../image/manifest';
 import { giveNewIdentity } from '../mount/identity';
 import type { WorkOptions } from '../progress';
@@ -13,7 +12,7 @@ import { claimImage, fillDisk } from './disk';
 import { publishLinked } from './linked';
 import { takeVerbLock } from './locks';
 import { checkContainerName, checkTemplateName } from './names';
-import { copyToNewImage, type ImageCopy } from './new-image';
+import { copyToNewImage, type ImageCopy, targetSize } from './new-image';
 import { forgetFormer } from './remove';
 import type { Store } from './store';
 import { namedTarget } from './target';
@@ -55,8 +54,8 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   const config = applyConfigChange(template.manifest.config, options.change);
   const origin = { name: options.template, state: template.manifest.state };
   const attach = await chooseAttach(store, template, { name, config });
-  if (options.linked ?? (attach === 'stack' && (await isLinkedUnlessTold(store, template, options.sizeBytes)))) {
-    return await createLinked(store, name, template, { config, template: origin }, options.sizeBytes);
+  if (options.linked ?? (attach === 'stack' && isServable(template) && !(await hasReflinks(store)))) {
+    return await createLinked(store, name, template, { config, template: origin }, options);
   }
   await using copy = await copyToNewImage(new Chain([template], undefined), store.containersDirectory, {
     ...options,
@@ -70,30 +69,16 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   return { name, path, sizeBytes: copy.sizeBytes, how: copy.how, attach };
 }
 
-/** A copy of its own is better where it costs nothing, and has to be where it gets another size. */
-async function isLinkedUnlessTold(store: Store, template: ImageFile, wanted: number | undefined): Promise<boolean> {
-  if (!isServable(template) || !isSizeOf(template, wanted)) return false;
-  return !(await hasReflinks(store));
-}
-
-function isSizeOf({ sizeBytes }: ImageFile, wanted: number | undefined): boolean {
-  return wanted === undefined || (wanted >= sizeBytes && imageSize(wanted) === sizeBytes);
-}
-
 async function createLinked(
   store: Store,
   name: string,
   template: ImageFile & { manifest: Manifest },
   content: Pick<Manifest, 'config' | 'template'>,
-  wanted: number | undefined,
+  options: CreateOptions,
 ): Promise<Created> {
-  const { sizeBytes } = template;
-  if (!isSizeOf(template, wanted)) {
-    throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot create "${name}": a linked container has the size of its template`, {
-      hint: '--full, or no --size',
-    });
-  }
-  const path = await publishLinked(store, name, new Chain([template], undefined), content);
+  const chain = new Chain([template], undefined);
+  const sizeBytes = options.sizeBytes === undefined ? template.sizeBytes : targetSize(chain, name, options.sizeBytes);
+  const path = await publishLinked(store, name, chain, content, { ...options, sizeBytes });
   return { name, path, sizeBytes, how: 'linked', attach: 'stack' };
 }
 

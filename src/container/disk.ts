@@ -85,8 +85,8 @@ export class Disk implements AsyncDisposable {
  * Works on the inside of a file in the making, and unmounts it; on return the kernel has written all of it
  * to the file. Where the host was full meanwhile, ERR_LOOPBOX_NO_SPACE, whatever error the file system inside made of it.
  */
-export async function fillDisk<T>(file: AttachableFile, name: string, body: (disk: Disk) => Promise<T>): Promise<T> {
-  try {
+export function fillDisk<T>(file: AttachableFile, name: string, body: (disk: Disk) => Promise<T>): Promise<T> {
+  return whileFilling(file.fd, name, async () => {
     await using disk = await Disk.attach(file, { name });
     const result = await body(disk);
     await disk.mount.sync();
@@ -94,8 +94,15 @@ export async function fillDisk<T>(file: AttachableFile, name: string, body: (dis
     const superblock = await readSuperblock(file.fd);
     if (superblock && !superblock.needsRecovery && !superblock.hasErrors) return result;
     throw new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot fill "${name}": the host lost writes to its file system`, { hint: 'dmesg' });
+  });
+}
+
+/** Writes to a disk in a file. Where the host is full when that fails, ERR_LOOPBOX_NO_SPACE, whatever error it came to. */
+export async function whileFilling<T>(fd: number, name: string, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
   } catch (error) {
-    if (await isHostFull(file.fd)) throw hostFull(name, error);
+    if (await isHostFull(fd)) throw hostFull(name, error);
     throw explain(error, `fill "${name}"`);
   }
 }

@@ -55,7 +55,7 @@ export async function copyToNewImage(
 }
 
 /** The size of the copy: as wanted, at least the source's, and such that stock resize2fs finds nothing to grow into. */
-function targetSize(source: Chain, label: string, wanted: number | undefined): number {
+export function targetSize(source: Chain, label: string, wanted: number | undefined): number {
   if (source.sizeBytes % MiB !== 0) {
     throw new LoopboxError(
       'ERR_LOOPBOX_NOT_SUPPORTED',

@@ -89,7 +89,7 @@ describe('where the host is full', () => {
 
   const verbs: [string, () => Verb | Promise<Verb>][] = [
     ['create', () => ({ args: ['create', 'new', '--full', '--template', 't'], undo: ['rm', 'new'] })],
-    ['create with a larger size', () => ({ args: ['create', 'new', '--template', 't', '--size', '2G'], undo: ['rm', 'new'] })],
+    ['create with a larger size', () => ({ args: ['create', 'new', '--full', '--template', 't', '--size', '2G'], undo: ['rm', 'new'] })],
     [
       'template import of a tar',
       async () => ({ args: ['template', 'import', '--size', '128M', 'new', await busyboxTar()], undo: ['template', 'rm', 'new'] }),
@@ -104,8 +104,8 @@ describe('where the host is full', () => {
     for (const name of readdirSync(join(store.root, 'containers'))) await shell('e2fsck', '-fn', join(store.root, 'containers', name));
   });
 
-  it('create that links ends with 14 and leaves nothing, where there is next to no room', async () => {
-    const verb = { args: ['create', 'new', '--linked', '--template', 't'], undo: ['rm', 'new'] };
+  it.each(['128M', '2G'])('create that links, of %s, ends with 14 and leaves nothing, where there is next to no room', async (size) => {
+    const verb = { args: ['create', 'new', '--linked', '--template', 't', '--size', size], undo: ['rm', 'new'] };
     expect(await expectAllOrNothing(place, store, verb)).toBeGreaterThanOrEqual(1);
   });
 

@@ -48,7 +48,12 @@ beforeAll(async () => {
     },
     'template import of an image': { args: ['template', 'import', 'new', exported], file: template, undo: ['template', 'rm', 'new'] },
     'template create': { args: ['template', 'create', 'new', '--from', 'base'], file: template, undo: ['template', 'rm', 'new'] },
-    create: { args: ['create', 'new', '--template', 't', '--size', '1G'], file: container, undo: ['rm', 'new'] },
+    create: { args: ['create', 'new', '--full', '--template', 't', '--size', '1G'], file: container, undo: ['rm', 'new'] },
+    'create of a larger, linked one': {
+      args: ['create', 'new', '--linked', '--template', 't', '--size', '1G'],
+      file: join(store.root, 'containers/new.delta'),
+      undo: ['rm', 'new'],
+    },
     import: { args: ['import', exported, 'new'], file: container, undo: ['rm', 'new'] },
     'export to a file': { args: ['export', 'base', join(directory, 'new.img')], file: join(directory, 'new.img') },
     'export over a file': { args: ['export', '--force', 'base', join(directory, 'old.img')] },
@@ -72,6 +77,7 @@ const names = [
   'template import of an image',
   'template create',
   'create',
+  'create of a larger, linked one',
   'import',
   'export to a file',
   'export over a file',
@@ -111,7 +117,10 @@ async function settle(verb: Verb, before: string[]): Promise<boolean> {
   const containers = JSON.parse(await store.done('ls', '--format', 'json')) as { state: string }[];
   const running = containers.some(({ state }) => state === 'running');
   const made = running || (verb.file !== undefined && existsSync(verb.file));
-  if (verb.file && existsSync(verb.file) && !running) await shell('e2fsck', '-fn', verb.file);
+  if (verb.file && existsSync(verb.file) && !running) {
+    if (verb.file.endsWith('.delta')) await store.done('check', 'new');
+    else await shell('e2fsck', '-fn', verb.file);
+  }
   if (made && verb.undo) await store.done(...verb.undo);
   else if (made && verb.file) await rm(verb.file);
   await expect.poll(() => heldByKernel(store)).toEqual([]);

@@ -46,7 +46,8 @@ describe('usage that can not be meant is refused with 2, before anything is done
     }
     const image = await images.foreignImage(256 * KiB);
     for (const args of [
-      ['create', 'new', '--template', 'large', '--size', '128M'],
+      ['create', 'new', '--linked', '--template', 'large', '--size', '128M'],
+      ['create', 'new', '--full', '--template', 'large', '--size', '128M'],
       ['run', '-d', '--template', 'large', '--size', '128M', 'new'],
       ['template', 'import', 'new', image, '--size', '128M'],
     ]) {

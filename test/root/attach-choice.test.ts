@@ -30,7 +30,7 @@ describe('auto', () => {
       attach: 'stack',
     });
     const sized = { template: 'busybox', change: noChange, sizeBytes: 2 ** 28 };
-    expect(await createContainer(store, 'sized', sized)).toMatchObject({ how: 'copy', attach: 'stack' });
+    expect(await createContainer(store, 'sized', sized)).toMatchObject({ how: 'linked', attach: 'stack', sizeBytes: 2 ** 28 });
     const direct = { template: 'busybox', change: { ...noChange, attach: 'direct' as const } };
     expect(await createContainer(store, 'direct', direct)).toMatchObject({ how: 'copy', attach: 'direct' });
   });
