@@ -18,7 +18,8 @@ function serial(name: string, groupOrder: number) {
       fileParallelism: false,
       maxWorkers: 1,
       sequence: { groupOrder },
-      testTimeout: minute,
+      // Many times what any of them takes where nothing else runs.
+      testTimeout: 5 * minute,
       hookTimeout: 2 * minute,
     },
   };

@@ -80,6 +80,7 @@ export interface Native {
    * somebody has. Who opens the file later waits until the lease is dropped, 45 s at most, or is refused (O_NONBLOCK).
    */
   tryWriteLease(fd: number): boolean;
+  /** Idempotent. */
   dropLease(fd: number): void;
   /** Whether the write lease is there and nobody waits for its end. */
   hasWriteLease(fd: number): boolean;

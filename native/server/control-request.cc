@@ -31,16 +31,16 @@ constexpr Key kSwitchKeys[] = {
     {.name = "owned", .number = &ControlRequest::owned_end}};
 constexpr Key kAbsorbKeys[] = {{.name = "slot", .number = &ControlRequest::slot},
                                {.name = "from", .number = &ControlRequest::block}};
-constexpr Key kFoldKeys[] = {{.name = "slot", .number = &ControlRequest::slot},
-                             {.name = "into", .number = &ControlRequest::into},
-                             {.name = "to", .number = &ControlRequest::block}};
+constexpr Key kMovedKeys[] = {{.name = "slot", .number = &ControlRequest::slot},
+                              {.name = "into", .number = &ControlRequest::into},
+                              {.name = "to", .number = &ControlRequest::block}};
 constexpr Key kDropKeys[] = {{.name = "slot", .number = &ControlRequest::slot}};
 constexpr Key kGrowKeys[] = {{.name = "size", .number = &ControlRequest::size_bytes}};
 
 constexpr VerbForm kForms[] = {
     {ControlVerb::kStatus, "status", 0, {}},          {ControlVerb::kLayers, "layers", 0, {}},
     {ControlVerb::kSwitch, "switch", 2, kSwitchKeys}, {ControlVerb::kFlush, "flush", 0, {}},
-    {ControlVerb::kAbsorb, "absorb", 0, kAbsorbKeys}, {ControlVerb::kFold, "fold", 0, kFoldKeys},
+    {ControlVerb::kAbsorb, "absorb", 0, kAbsorbKeys}, {ControlVerb::kMoved, "moved", 0, kMovedKeys},
     {ControlVerb::kDrop, "drop", 0, kDropKeys},       {ControlVerb::kGrow, "grow", 0, kGrowKeys},
     {ControlVerb::kRelease, "release", 0, {}},        {ControlVerb::kUnguard, "unguard", 0, {}}};
 

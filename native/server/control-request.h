@@ -7,7 +7,7 @@
 #include <variant>
 
 /** The closed set of what a server can be asked. */
-enum class ControlVerb { kStatus, kLayers, kSwitch, kFlush, kAbsorb, kFold, kDrop, kGrow, kRelease, kUnguard };
+enum class ControlVerb { kStatus, kLayers, kSwitch, kFlush, kAbsorb, kMoved, kDrop, kGrow, kRelease, kUnguard };
 
 /** The newest version of the control protocol. The one before it is understood, too, once there is one. */
 constexpr int kControlVersion = 1;

@@ -147,9 +147,9 @@ void Control::Handle(const ControlRequest& request, std::vector<Fd> descriptors,
       return engine_.FlushRound(done);
     case ControlVerb::kAbsorb:
       return Absorb(request, std::move(respond));
-    case ControlVerb::kFold:
+    case ControlVerb::kMoved:
       if (!IsSlot(request.slot) || !IsSlot(request.into)) return respond(Outcome(-ENOENT));
-      return engine_.FoldedTo(static_cast<Slot>(request.slot), static_cast<Slot>(request.into), request.block, done);
+      return engine_.MovedTo(static_cast<Slot>(request.slot), static_cast<Slot>(request.into), request.block, done);
     case ControlVerb::kDrop:
       if (!IsSlot(request.slot)) return respond(Outcome(-ENOENT));
       return Drop(static_cast<Slot>(request.slot), std::move(respond));

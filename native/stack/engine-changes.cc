@@ -40,19 +40,27 @@ void Engine::AbsorbBatch(Slot slot, uint64_t from_block, std::function<void(int,
   });
 }
 
-void Engine::FoldedTo(Slot slot, Slot into, uint64_t block, Done done) {
+void Engine::MovedTo(Slot slot, Slot into, uint64_t block, Done done) {
   Change([this, slot, into, block, done = std::move(done)] {
     const LiveState::Chain& chain = state_.chain();
-    if (into != kBottomSlot || chain.length < 3 || chain.order[1] != slot) {
+    const Slot* end = chain.order + chain.length;
+    const Slot* found = std::find(chain.order, end, slot);
+    bool is_between = found != end && found != chain.order && found + 1 != end;
+    bool is_fold = is_between && into == kBottomSlot && found[-1] == into;
+    if (!is_fold && !(is_between && found[1] == into)) {
       done(-EINVAL);
       return EndChange();
     }
-    Quietly([this, slot, into, block, done] {
-      Layer source = state_.layer(slot), image = state_.layer(into);
-      // The image has been given the larger V before its first block was written.
-      image.size = std::max(image.size, source.size);
-      state_.SetLayer(into, image);
-      map_.Reassign(slot, into, block);
+    Quietly([this, slot, into, is_fold, block, done] {
+      Layer source = state_.layer(slot);
+      if (is_fold) {
+        Layer image = state_.layer(into);
+        // The image has been given the larger V before its first block was written.
+        image.size = std::max(image.size, source.size);
+        state_.SetLayer(into, image);
+      }
+      // What the top has is not looked up below it.
+      map_.Reassign(slot, into == state_.chain().top() ? kBottomSlot : into, block);
       source.first_block = std::max(source.first_block, block);
       state_.SetLayer(slot, source);
       GoOn();

@@ -68,9 +68,11 @@ class Engine {
    */
   void AbsorbBatch(Slot slot, uint64_t from_block, std::function<void(int error, std::optional<uint64_t> next)> done);
 
-  /** From now on reads what `slot` owns below `block` from the image `into`; later ones have been read when it calls
-   * back. */
-  void FoldedTo(Slot slot, Slot into, uint64_t block, Done done);
+  /**
+   * From now on reads what `slot` owns below `block` from `into`, which has it all: the image right below, or the layer
+   * right above. When it calls back, no read of `slot` below `block` is under way.
+   */
+  void MovedTo(Slot slot, Slot into, uint64_t block, Done done);
 
   /**
    * Takes a sealed layer out of the chain. EBUSY if it owns a block that the layer above it lacks. `fd` is the

@@ -26,7 +26,7 @@ const std::pair<std::string, size_t> kRequests[] = {
      2},
     {"loopbox 1 flush\n", 0},
     {"loopbox 1 absorb\nslot=3\nfrom=0\n", 0},
-    {"loopbox 1 fold\nslot=3\ninto=0\nto=9223372036854775807\n", 0},
+    {"loopbox 1 moved\nslot=3\ninto=0\nto=9223372036854775807\n", 0},
     {"loopbox 1 drop\nslot=3\n", 0},
     {"loopbox 1 grow\nsize=1073741824\n", 0},
     {"loopbox 1 release\n", 0},

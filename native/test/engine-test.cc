@@ -61,8 +61,14 @@ void TestRefusals() {
   EXPECT(drop(chain.order[2]) == -EBUSY);
   EXPECT(disk.Refused([&](Engine::Done done) { disk.engine().Grow(kSize - 4096, done); }) == -EINVAL);
   EXPECT(disk.Refused([&](Engine::Done done) { disk.engine().Grow(9 * kSize, done); }) == -EFBIG);
-  EXPECT(disk.Refused([&](Engine::Done done) { disk.engine().FoldedTo(chain.order[2], kBottomSlot, 1, done); }) ==
-         -EINVAL);
+  auto moved = [&](uint8_t layer, uint8_t into) {
+    return disk.Refused([&](Engine::Done done) { disk.engine().MovedTo(layer, into, 1, done); });
+  };
+  EXPECT(moved(chain.order[2], kBottomSlot) == -EINVAL);
+  EXPECT(moved(chain.order[1], chain.top()) == -EINVAL);
+  EXPECT(moved(chain.top(), chain.order[2]) == -EINVAL);
+  EXPECT(moved(kBottomSlot, chain.order[1]) == -EINVAL);
+  EXPECT(moved(99, chain.order[1]) == -EINVAL);
 
   // Not of whole blocks, or beyond the end: refused, and nothing is read or written.
   for (auto [offset, length] : std::initializer_list<std::pair<uint64_t, uint64_t>>{

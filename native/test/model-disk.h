@@ -274,6 +274,7 @@ class Disk {
       });
       Wait(result);
       EXPECT(*result == 0);
+      Moved(slot, state_->chain().top(), layers_.size() - 2, next);
     }
     Drop(slot, layers_.size() - 2);
   }
@@ -281,11 +282,15 @@ class Disk {
   /** The lowest delta into the next one, which is sealed. */
   void AbsorbBelow() {
     if (layers_.size() < 4) return;
-    BatchLimits limits;
-    while (std::optional<uint64_t> next = CopyMissing(SystemBackend(), layers_[1], layers_[2], limits).next_block) {
+    const LiveState::Chain& chain = state_->chain();
+    ::Slot slot = chain.order[1], child = chain.order[2];
+    for (BatchLimits limits{.max_bytes = 4 * kMiB};;) {
+      std::optional<uint64_t> next = CopyMissing(SystemBackend(), layers_[1], layers_[2], limits).next_block;
+      Moved(slot, child, 1, next);
+      if (!next) break;
       limits.from_block = *next;
     }
-    Drop(state_->chain().order[1], 1);
+    Drop(slot, 1);
   }
 
   /** The lowest delta into the image, batch by batch. */
@@ -298,17 +303,21 @@ class Disk {
     for (BatchLimits limits{.max_bytes = 4 * kMiB};;) {
       std::optional<uint64_t> next =
           FoldBatch(SystemBackend(), layers_[0], layers_[1], std::nullopt, limits).next_block;
-      std::optional<int> result;
-      engine_->FoldedTo(slot, kBottomSlot, next.value_or(kBlocks), [&](int error) { Ended(result, error); });
-      Wait(result);
-      EXPECT(*result == 0);
-      // What has been folded may be punched.
-      uint64_t end = next.value_or(kBlocks) * kBlockBytes;
-      EXPECT(SystemBackend().Punch(layers_[1].fd, layers_[1].data_offset, end) == 0);
+      Moved(slot, kBottomSlot, 1, next);
       if (!next) break;
       limits.from_block = *next;
     }
     Drop(slot, 1);
+  }
+
+  /** What another layer has may be punched. */
+  void Moved(::Slot slot, ::Slot into, size_t index, std::optional<uint64_t> next) {
+    const uint64_t end = next.value_or(kBlocks);
+    std::optional<int> result;
+    engine_->MovedTo(slot, into, end, [&](int error) { Ended(result, error); });
+    Wait(result);
+    EXPECT(*result == 0);
+    EXPECT(SystemBackend().Punch(layers_[index].fd, layers_[index].data_offset, end * kBlockBytes) == 0);
   }
 
   void Drop(::Slot slot, size_t index) {

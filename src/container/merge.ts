@@ -1,7 +1,9 @@
 import { fstatSync } from 'node:fs';
+import { closeFile } from '../image/file-io';
 import type { LiveChain } from '../image/live-chain';
 import type { MergeContext } from '../image/merge-context';
 import { StackControl } from '../loop/stack-control';
+import { native } from '../native';
 import type { WorkOptions } from '../progress';
 import { inspectRun } from '../runtime/status';
 import { structureWaitMs, takeStructureLock } from './locks';
@@ -29,6 +31,17 @@ export function mergeContext(store: Store, work: Work, options: WorkOptions, ver
   };
 }
 
+/**
+ * Drops what leases a killed merge has left on the open file descriptions of a running container's server, which outlive it. For the holder
+ * of the verb lock: nobody else has any.
+ */
+export async function dropLeases(target: Target): Promise<void> {
+  for (const { fd } of (await (await liveChain(target))?.layers()) ?? []) {
+    native().dropLease(fd);
+    await closeFile(fd);
+  }
+}
+
 /** The storage server of a container that runs with one. */
 async function liveChain({ directory, label }: Target): Promise<LiveChain | undefined> {
   const { running, record } = await inspectRun(directory);
@@ -41,7 +54,7 @@ async function liveChain({ directory, label }: Target): Promise<LiveChain | unde
         return { slot, fd, device: dev, inode: ino };
       }),
     absorbIntoTop: (slot, fromBlock) => control.absorb(slot, fromBlock),
-    foldedTo: (slot, into, block) => control.fold(slot, into, block),
+    movedTo: (slot, into, block) => control.moved(slot, into, block),
     drop: (slot) => control.drop(slot),
   };
 }

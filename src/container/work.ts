@@ -3,11 +3,13 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LoopboxError } from '../errors';
 import { parseFileName } from '../image/file-names';
+import { isNameless } from '../image/merge-context';
 import { recover } from '../image/recover';
 import type { IndexedFile } from '../image/state-index';
 import { StackControl } from '../loop/stack-control';
 import { inspectRun } from '../runtime/status';
 import { FileLock, takeVerbLock } from './locks';
+import { dropLeases } from './merge';
 import { checkContainerName } from './names';
 import { unlinkUnneeded } from './reclaim';
 import type { Store } from './store';
@@ -42,6 +44,7 @@ async function recoverContainer(store: Store, target: Target, name: string): Pro
     if (store.fileNamesOf(name).length === 0) return;
   }
   const live = await servedFile(store, target, name);
+  if (live && others.some((fileName) => isNameless({ parsed: parseFileName(fileName) }))) await dropLeases(target);
   await recover(store.containersDirectory, name, { live, renameRest: async (from, to) => moveRunAlong(store, from, to) });
 }
 

@@ -30,7 +30,7 @@ export interface Absorb {
 export async function* absorbBatch(context: MergeContext, absorb: Absorb, fromBlock: number): AsyncGenerator<string, BatchOutcome> {
   const { parent, child } = absorb;
   await using live = await LiveLayers.of(context);
-  await using p = await deltaOf(await openOwn(parent));
+  await using p = await deltaOf(await live.open(parent));
   await using c = await deltaOf(await (live.isTop(child) ? openOwn(child) : live.open(child)));
   if (!c.manifest.sealed && !live.isTop(child) && !tryLock(c.fd, 'exclusive')) return { waits: `"${child.fileName}" is in use` };
   const open = { p, c, live };
@@ -83,13 +83,14 @@ async function* moveBatch(
   fromBlock: number,
 ): AsyncGenerator<string, number | undefined> {
   const { p, c, live } = open;
-  using lease = live.find(absorb.parent) ? undefined : yield* leaseParent(context, absorb, open, fromBlock);
+  using lease = yield* leaseParent(context, absorb, open, fromBlock);
   const next = live.isTop(absorb.child)
     ? await absorbLive(live, absorb.parent, fromBlock)
     : await copyBatch(p, c, fromBlock, batchBytesOf(context));
   yield 'a batch is copied';
   const end = next ?? p.sizeBytes / blockSize;
   if (lease && end > fromBlock && (await isOursAlone(p.fd, lease))) {
+    await live.moved(absorb.parent, absorb.child, end);
     await native().punchHole(p.fd, p.dataOffset + fromBlock * blockSize, (end - fromBlock) * blockSize);
     yield 'the parent gives space back';
   }

@@ -82,7 +82,7 @@ function findFold(context: MergeContext, own: StateIndex, { path }: IndexedFile)
 async function openFold({ image, source, keep }: RunningFold, live: LiveLayers, cleanup: CleanupStack): Promise<OpenFold> {
   const files = {
     image: cleanup.use(await live.open(image)),
-    source: cleanup.use(await openOwn(source)),
+    source: cleanup.use(await live.open(source)),
     keep: keep && cleanup.use(await openOwn(keep)),
   };
   await verifySeal(files.source);
@@ -106,11 +106,10 @@ async function* moveBatch(fold: RunningFold, live: LiveLayers, maxBytes: number)
   const batch = await native().stackFoldBatch({ image, source, keep, fromBlock: cursor, maxBytes });
   yield 'a batch is folded';
   const next = batch.nextBlock ?? image.sizeBytes / blockSize;
-  const slots = [fold.source, fold.image].map((file) => live.find(file)?.slot);
-  if (slots[0] !== undefined && slots[1] !== undefined) await live.server?.foldedTo(slots[0], slots[1], next);
+  await live.moved(fold.source, fold.image, next);
   await writeManifest(image, { ...(image.manifest as Manifest), fold: { ...fold.record, cursor: next } });
   yield 'the cursor has moved';
-  if (next > cursor && !live.find(fold.source)) yield* punchSource(fold.source, source, cursor, next);
+  if (next > cursor) yield* punchSource(fold.source, source, cursor, next);
   return next;
 }
 

@@ -13,8 +13,11 @@ export interface LiveChain {
   layers(): Promise<LiveLayer[]>;
   /** Copies a batch of what the top lacks of the layer below it, durably. Returns the block to go on from; undefined when all is done. */
   absorbIntoTop(slot: number, fromBlock: number): Promise<number | undefined>;
-  /** Blocks below `block` that `slot` owns are read from `into` from now on, and no read of `slot` is under way. */
-  foldedTo(slot: number, into: number, block: number): Promise<void>;
+  /**
+   * Blocks below `block` that `slot` owns are read from `into` from now on, and none of them from `slot` any more: the image right below, or
+   * the layer right above, which has them all.
+   */
+  movedTo(slot: number, into: number, block: number): Promise<void>;
   /** Lets go of a layer that no read needs any more. */
   drop(slot: number): Promise<void>;
 }

@@ -107,6 +107,12 @@ export class LiveLayers implements AsyncDisposable {
     return opened;
   }
 
+  /** Tells the server, if it has both, that `into` has all blocks that `source` owns below `block`. */
+  async moved(source: IndexedFile, into: IndexedFile, block: number): Promise<void> {
+    const [from, to] = [this.find(source), this.find(into)];
+    if (from && to) await this.server?.movedTo(from.slot, to.slot, block);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { fd } of this.layers) if (fd >= 0) await closeFile(fd);
   }

@@ -116,9 +116,9 @@ export class StackControl {
     return next === undefined ? undefined : toNumber(next);
   }
 
-  /** What slot owns of the blocks below `to` is read from the layer `into` from now on. */
-  async fold(slot: number, into: number, to: number): Promise<void> {
-    await this.#ask('fold', { slot, into, to });
+  /** What slot owns of the blocks below `to` is read from `into` from now on, the image right below or the layer right above, which has it all. */
+  async moved(slot: number, into: number, to: number): Promise<void> {
+    await this.#ask('moved', { slot, into, to });
   }
 
   /** Lets go of a layer that no read needs any more; its refusal has EBUSY as its cause. */

@@ -1,3 +1,5 @@
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Store } from '../../src/container/store';
@@ -54,6 +56,9 @@ async function snapshot(name: string, megabytes: number): Promise<void> {
   disks.set(`db@${name}`, await hashOf(`db@${name}`));
 }
 
+/** What a file of the container holds on the host; 0 where it has gone. */
+const ownMiB = (file: string) => (statSync(join(store.root, 'containers', file), { throwIfNoEntry: false })?.blocks ?? 0) / 2048;
+
 const hashOf = (state: string) => withDisk(store, state, hashOfDisk);
 
 /** Every snapshot that is left is what it was, by a reader that shares no code; and so is what the container has written. */
@@ -67,6 +72,20 @@ async function remove(name: string): Promise<string> {
   const { code, stderr } = await store.loopbox(['snapshot', 'rm', '--wait', `db@${name}`]);
   expect([code, stderr]).toEqual([0, expect.any(String)]);
   return stderr;
+}
+
+/** The least that a snapshot's file holds while it is removed, as long as it is there. */
+async function leastWhileRemoved(name: string): Promise<number> {
+  const removing = remove(name);
+  const over = removing.then(() => true);
+  let least = Infinity;
+  while (!(await Promise.race([over, sleep(2, false)]))) {
+    const hidden = containerFiles(store).find((file) => file.endsWith('.fold'));
+    const held = hidden === undefined ? 0 : ownMiB(hidden);
+    if (held > 0) least = Math.min(least, held);
+  }
+  expect(await removing).toBe('');
+  return least;
 }
 
 /** After its stop the container is one sound image that holds what it has written. */
@@ -101,6 +120,28 @@ describe('snapshot rm --wait of a container that writes', () => {
       await writer.stop();
       await expectExact();
       await expectPlainAtRest();
+    },
+    5 * minute,
+  );
+
+  it(
+    'gives space back behind each batch, long before it is through',
+    async () => {
+      await snapshot('base', 1);
+      const large = 'dd if=/dev/zero of=/root/zeroes bs=1M count=110 conv=notrunc,fsync 2>/dev/null';
+      await inside(large);
+      await store.done('snapshot', 'create', 'db@large');
+      await snapshot('next', 1);
+      expect(await leastWhileRemoved('large')).toBeLessThan(60);
+      expect(ownMiB('db@next.delta')).toBeGreaterThan(105);
+      await expectExact();
+
+      await inside(large);
+      await store.done('snapshot', 'create', 'db@last');
+      expect(ownMiB('db@last.delta')).toBeGreaterThan(105);
+      expect(await leastWhileRemoved('last')).toBeLessThan(60);
+      expect(ownMiB('db.delta')).toBeGreaterThan(105);
+      await expectExact();
     },
     5 * minute,
   );

@@ -98,7 +98,7 @@ describe('the control socket', () => {
     expect(await ask(path, 'loopbox 1 status\n', Array<number>(200).fill(0))).toMatch(/^error EMSGSIZE /);
     expect(await ask(path, 'loopbox 1 drop\nslot=127\n')).toMatch(/^error ENOENT /);
     expect(await ask(path, 'loopbox 1 drop\nslot=1\n')).toMatch(/^error /);
-    expect(await ask(path, 'loopbox 1 fold\nslot=1\ninto=0\nto=9223372036854775807\n')).toMatch(/^error /);
+    expect(await ask(path, 'loopbox 1 moved\nslot=1\ninto=0\nto=9223372036854775807\n')).toMatch(/^error /);
     expect(await ask(path, 'loopbox 1 absorb\nslot=0\nfrom=0\n')).toMatch(/^error /);
     expect(await ask(path, 'loopbox 1 grow\nsize=9223372036854775807\n')).toMatch(/^error /);
     expect(await ask(path, 'loopbox 1 grow\nsize=4096\n')).toMatch(/^error /);
