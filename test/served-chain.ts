@@ -10,6 +10,7 @@ import { KiB, MiB } from '../src/units';
 import { shell } from './execute';
 import { attachedLoops } from './loop-devices';
 import { cleanUp, temporaryDirectory } from './temporary';
+import { withUringSwitch } from './uring-switch';
 
 const blocksPerMapByte = 8;
 
@@ -89,18 +90,20 @@ export class ServedChain {
   async serve(options: Partial<StackServerOptions> = {}): Promise<StackServer> {
     const files = await this.open();
     try {
-      const server = await startStackServer({
-        label: this.label,
-        controlPath: this.controlPath,
-        logPath: this.logPath,
-        layers: files.layers,
-        sizeBytes: this.sizeBytes,
-        moveToCgroup: () => {},
-        warn: (message) => {
-          throw new Error(message);
-        },
-        ...options,
-      });
+      const start = () =>
+        startStackServer({
+          label: this.label,
+          controlPath: this.controlPath,
+          logPath: this.logPath,
+          layers: files.layers,
+          sizeBytes: this.sizeBytes,
+          moveToCgroup: () => {},
+          warn: (message) => {
+            throw new Error(message);
+          },
+          ...options,
+        });
+      const server = await (options.transport === 'fuse-uring' ? withUringSwitch('Y', start) : start());
       cleanUp(() => endServer(server));
       return server;
     } finally {

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, constants, existsSync, openSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,7 +20,7 @@ const built = createRequire(join(repository, 'dist/'));
  * A chain behind our server. Every layer is read past the page cache, as the top always is; with `isCached` all but the top are read
  * through it, as `start` has it. Ends with this program, if not before.
  */
-export async function served(workspace, label, layers, { spinMicroseconds, isCached = false } = {}) {
+export async function served(workspace, label, layers, { spinMicroseconds, transport, isCached = false } = {}) {
   const { startStackServer } = built('./loop/stack-server.js');
   const { StackControl } = built('./loop/stack-control.js');
   const open = layers.map(({ path, ...layer }, index) => {
@@ -30,16 +30,19 @@ export async function served(workspace, label, layers, { spinMicroseconds, isCac
   });
   const controlPath = workspace.path(`${label}.control`);
   try {
-    const { loop, pid } = await startStackServer({
-      label,
-      controlPath,
-      logPath: workspace.path(`${label}.log`),
-      layers: open,
-      sizeBytes: layers.at(-1).sizeBytes,
-      moveToCgroup: () => {},
-      warn: (text) => console.error(`bench: ${text}`),
-      spinMicroseconds,
-    });
+    const start = () =>
+      startStackServer({
+        label,
+        controlPath,
+        logPath: workspace.path(`${label}.log`),
+        layers: open,
+        sizeBytes: layers.at(-1).sizeBytes,
+        moveToCgroup: () => {},
+        warn: (text) => console.error(`bench: ${text}`),
+        spinMicroseconds,
+        transport,
+      });
+    const { loop, pid } = await (transport === 'fuse-uring' ? withUring(start) : start());
     const { worker } = await new StackControl(controlPath, label).status();
     const close = async () => {
       await loop.close();
@@ -48,6 +51,24 @@ export async function served(workspace, label, layers, { spinMicroseconds, isCac
     return { path: loop.path, pids: [pid, worker], close };
   } finally {
     for (const { fd } of open) closeSync(fd);
+  }
+}
+
+const uringSwitch = '/sys/module/fuse/parameters/enable_uring';
+
+/** Whether the kernel can bring requests over io_uring. */
+export function hasUring() {
+  return existsSync(uringSwitch);
+}
+
+/** Does something while FUSE over io_uring is switched on. */
+async function withUring(body) {
+  const before = readFileSync(uringSwitch, 'utf8');
+  writeFileSync(uringSwitch, 'Y');
+  try {
+    return await body();
+  } finally {
+    writeFileSync(uringSwitch, before);
   }
 }
 

@@ -4,7 +4,7 @@ import { diskJobs, fioNote, isRead, syncedWrite } from '../harness/fio.mjs';
 import { alternate, goal, median } from '../harness/samples.mjs';
 import { hasQemuExport, qemuExport } from '../peers/qemu-export.mjs';
 import { forget, makeDelta, makeFullDelta, makeImage } from './chain-files.mjs';
-import { kernelLoop, served, servedBy } from './devices.mjs';
+import { hasUring, kernelLoop, served, servedBy } from './devices.mjs';
 import { longest, measureJob, spread } from './job.mjs';
 
 const jobs = [...diskJobs.slice(0, 4), syncedWrite, ...diskJobs.slice(4)];
@@ -76,6 +76,7 @@ async function makeContestants(workspace) {
     { name: 'kernel loop, once more', device: kernelLoop(workspace, rawPath, sizeBytes) },
     { name: 'server, raw file', device: await ours('raw', [raw]) },
     { name: 'server, raw file, no spin', device: await ours('raw-0', [raw], { spinMicroseconds: 0 }) },
+    ...(hasUring() ? [{ name: 'server, raw file, io_uring', device: await ours('raw-uring', [raw], { transport: 'fuse-uring' }) }] : []),
     { name: 'server, all in the delta', device: await ours('delta', [raw, full]) },
     { name: 'server, all in the image', device: await ours('image', [raw, empty]), readsOnly: true },
     {
@@ -85,7 +86,7 @@ async function makeContestants(workspace) {
       prepare: () => forget(rawPath),
     },
   ];
-  const notes = [];
+  const notes = hasUring() ? [] : ['Without FUSE over io_uring: this kernel has none.'];
   const proofs = process.env.LOOPBOX_BENCH_PROOFS;
   if (proofs) list.push(...(await makeProofs(workspace, proofs, [rawPath, deltaPath, emptyPath])));
   if (hasQemuExport(workspace)) {

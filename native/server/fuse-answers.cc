@@ -1,9 +1,13 @@
 #include "fuse-answers.h"
 
+#include <poll.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include <cerrno>
 #include <cstring>
+
+#include "log.h"
 
 namespace {
 
@@ -42,7 +46,7 @@ FuseAnswer Init(const FuseFile& file, const fuse_init_in& asked) {
   out.minor = asked.minor;
   // Without ASYNC_DIO the loop device's requests come one by one.
   out.flags = FUSE_INIT_EXT | FUSE_ASYNC_READ | FUSE_ASYNC_DIO | FUSE_BIG_WRITES | FUSE_MAX_PAGES;
-  out.flags2 = kFuseHasResend2;
+  out.flags2 = kFuseHasResend2 | (file.is_over_uring ? kFuseOverUring2 : 0);
   out.max_background = file.max_background;
   out.congestion_threshold = file.max_background;
   out.max_write = file.max_transfer;
@@ -64,6 +68,11 @@ FuseAnswer Lookup(const FuseFile& file, const char* name) {
 
 bool IsUnanswered(uint32_t opcode) {
   return opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET || opcode == FUSE_DESTROY;
+}
+
+bool OffersUring(const char* argument) {
+  const fuse_init_in& asked = *reinterpret_cast<const fuse_init_in*>(argument);
+  return (asked.flags & FUSE_INIT_EXT) && (asked.flags2 & kFuseOverUring2);
 }
 
 FuseAnswer AnswerFuse(const FuseFile& file, const fuse_in_header& header, const char* argument) {
@@ -95,4 +104,16 @@ FuseAnswer AnswerFuse(const FuseFile& file, const fuse_in_header& header, const 
     default:
       return Failure(-ENOSYS);
   }
+}
+
+void WriteFuseAnswer(int fuse, uint64_t unique, const FuseAnswer& answer) {
+  fuse_out_header out{static_cast<uint32_t>(sizeof out + answer.length), answer.error, unique};
+  iovec parts[] = {{&out, sizeof out}, {const_cast<char*>(answer.body), answer.length}};
+  // ENOENT: the request was given up.
+  if (writev(fuse, parts, 2) < 0 && errno != ENOENT) Log(std::string("answer: ") + strerror(errno));
+}
+
+bool IsFuseDisconnected(int fuse) {
+  pollfd connection{fuse, 0, 0};
+  return poll(&connection, 1, 0) > 0 && (connection.revents & POLLERR);
 }

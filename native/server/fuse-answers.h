@@ -12,6 +12,8 @@ struct FuseFile {
   /** The most requests that the kernel sends at once, of those that no one waits for by sleeping. */
   uint16_t max_background;
   uint32_t max_transfer;
+  /** Whether requests are to come through a ring. */
+  bool is_over_uring = false;
 };
 
 /** The body of an answer, or an error. */
@@ -24,5 +26,14 @@ struct FuseAnswer {
 /** Whether the kernel takes no answer to such a request. */
 bool IsUnanswered(uint32_t opcode);
 
+/** Whether the kernel offers to send requests through a ring, in the `argument` of INIT. */
+bool OffersUring(const char* argument);
+
 /** Answers whatever is not the data path. `argument` is what follows the header: of LOOKUP a name that ends with 0. */
 FuseAnswer AnswerFuse(const FuseFile& file, const fuse_in_header& header, const char* argument);
+
+/** Sends an answer by write(2). */
+void WriteFuseAnswer(int fuse, uint64_t unique, const FuseAnswer& answer);
+
+/** Whether a connection has ended. */
+bool IsFuseDisconnected(int fuse);

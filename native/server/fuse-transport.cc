@@ -1,15 +1,13 @@
 #include "fuse-transport.h"
 
-#include <fcntl.h>
 #include <poll.h>
-#include <sys/mman.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
+#include "fuse-request.h"
 #include "log.h"
 
 namespace {
@@ -24,8 +22,6 @@ constexpr unsigned kIdleBuffers = 1;
 /** In front of the data, which is page-aligned, lies a request's header; and then, nearer, the header of its answer. */
 constexpr size_t kRequestHeader = sizeof(fuse_in_header) + sizeof(fuse_write_in);
 static_assert(kRequestHeader == 80 && sizeof(fuse_read_in) == sizeof(fuse_write_in));
-constexpr size_t kFront = 4096;
-constexpr size_t kStride = kFront + kMaxTransfer;
 
 constexpr std::chrono::seconds kTick{1};
 /** After so long without a request the connection's end is watched for. */
@@ -37,56 +33,35 @@ constexpr std::chrono::milliseconds kNoBufferPause{1};
 }  // namespace
 
 FuseTransport::FuseTransport(Ring& ring, Engine& engine, int fuse, std::string file_name)
-    : ring_(ring), engine_(engine), fuse_(fuse), file_(ring.RegisterFile(fuse)), file_name_(std::move(file_name)) {
-  void* base =
-      mmap(nullptr, kBuffers * kStride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) throw SystemFailure{errno, "mmap"};
-  buffers_ = static_cast<char*>(base);
-  madvise(Buffer(kIdleBuffers), (kBuffers - kIdleBuffers) * kStride, MADV_HUGEPAGE);
+    : ring_(ring),
+      engine_(engine),
+      fuse_(fuse),
+      file_(ring.RegisterFile(fuse)),
+      file_name_(std::move(file_name)),
+      buffers_(ring, kBuffers, kIdleBuffers) {
   for (unsigned index = 0; index < kBuffers; index++) {
     Slot& slot = slots_[index];
     slot.transport = this;
     slot.request.engine = &engine;
-    slot.request.data = Buffer(index) + kFront;
+    slot.request.data = buffers_.data(index);
     slot.request.buffer = index;
   }
-  if (int result = io_uring_register_buffers_sparse(ring_.get(), kBuffers); result < 0) {
-    throw SystemFailure{-result, "io_uring_register"};
-  }
-}
-
-FuseTransport::~FuseTransport() {
-  munmap(buffers_, kBuffers * kStride);
-}
-
-char* FuseTransport::Buffer(unsigned index) const {
-  return buffers_ + index * kStride;
 }
 
 void FuseTransport::AddBuffers(unsigned count) {
   count = std::min(count, kBuffers - ready_);
-  if (madvise(Buffer(ready_), count * kStride, MADV_POPULATE_WRITE) < 0)
-    std::memset(Buffer(ready_), 0, count * kStride);
+  buffers_.Fill(ready_, count);
   for (; count > 0; count--, ready_++) {
     Slot& slot = slots_[ready_];
-    iovec whole{Buffer(ready_), kStride};
-    __u64 tag = 0;
-    int result = io_uring_register_buffers_update_tag(ring_.get(), ready_, &whole, &tag, 1);
-    if (result < 0) Log(std::string("a buffer is not registered: ") + strerror(-result));
-    slot.request.registered = result < 0 ? 0 : kMaxTransfer;
+    slot.request.registered = buffers_.Register(ready_);
     Provide(slot);
   }
 }
 
 void FuseTransport::RemoveBuffers() {
-  for (unsigned index = kIdleBuffers; index < ready_; index++) {
-    iovec none{};
-    __u64 tag = 0;
-    io_uring_register_buffers_update_tag(ring_.get(), index, &none, &tag, 1);
-    slots_[index].is_withheld = false;
-  }
+  for (unsigned index = kIdleBuffers; index < ready_; index++) slots_[index].is_withheld = false;
+  buffers_.Drop(kIdleBuffers, ready_ - kIdleBuffers);
   ready_ = kIdleBuffers;
-  madvise(Buffer(ready_), (kBuffers - ready_) * kStride, MADV_DONTNEED);
 }
 
 bool FuseTransport::AskAgain() {
@@ -147,25 +122,12 @@ void FuseTransport::Take(Slot& slot) {
   const char* argument = start + sizeof header;
   slot.unique = header.unique;
   Request& request = slot.request;
-  if (header.opcode == FUSE_READ || header.opcode == FUSE_WRITE) {
-    fuse_read_in io;  // agrees with fuse_write_in in offset and size
-    std::memcpy(&io, argument, sizeof io);
-    request.operation = header.opcode == FUSE_READ ? Operation::kRead : Operation::kWrite;
-    request.offset = io.offset;
-    request.length = io.size;
-  } else if (header.opcode == FUSE_FALLOCATE) {
-    fuse_fallocate_in range;
-    std::memcpy(&range, argument, sizeof range);
-    request.operation = Operation::kZero;
-    request.offset = range.offset;
-    request.length = range.length;
-    if (!(range.mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))) return Answer(request, -EOPNOTSUPP);
-  } else if (header.opcode == FUSE_FSYNC) {
-    request.operation = Operation::kFlush;
-  } else {
+  const std::optional<int> error = ReadFuseRequest(header.opcode, argument, request);
+  if (!error) {
     if (!IsUnanswered(header.opcode)) AnswerOther(slot, header);
     return Provide(slot);
   }
+  if (*error) return Answer(request, *error);
   is_busy_ = true;
   engine_.Handle(request);
 }
@@ -176,10 +138,7 @@ void FuseTransport::AnswerOther(const Slot& slot, const fuse_in_header& header) 
                       .max_background = kBuffers - 8,
                       .max_transfer = kMaxTransfer};
   FuseAnswer answer = AnswerFuse(file, header, slot.request.data - kRequestHeader + sizeof header);
-  fuse_out_header out{static_cast<uint32_t>(sizeof out + answer.length), answer.error, header.unique};
-  iovec parts[] = {{&out, sizeof out}, {answer.body, answer.length}};
-  // ENOENT: the request was given up.
-  if (writev(fuse_, parts, 2) < 0 && errno != ENOENT) Log(std::string("answer: ") + strerror(errno));
+  WriteFuseAnswer(fuse_, header.unique, answer);
 }
 
 void FuseTransport::Answer(Request& request, int error) {
@@ -247,24 +206,19 @@ void FuseTransport::Resume() {
   if (!is_receiving_) Receive();
 }
 
-bool FuseTransport::IsDisconnected() const {
-  // A read that stays does not see the end of the connection: POLLERR without POLLIN.
-  pollfd connection{fuse_, 0, 0};
-  return poll(&connection, 1, 0) > 0 && (connection.revents & POLLERR);
-}
-
 void FuseTransport::WatchForEnd() {
   if (is_ended_) return;
   if (std::exchange(were_requests_, false)) return ring_.After(kIdle, [this] { WatchForEnd(); });
-  // Every request wakes this, too, so it is there only while there are none.
+  // A read that stays does not see it: POLLERR without POLLIN. Every request wakes this, too, so it is there only while
+  // there are none.
   watch_ = ring_.Watch(fuse_, POLLERR, [this](uint32_t) {
-    if (IsDisconnected()) End();
+    if (IsFuseDisconnected(fuse_)) End();
   });
 }
 
 void FuseTransport::Tick() {
   if (is_ended_) return;
-  if (IsDisconnected()) return End();
+  if (IsFuseDisconnected(fuse_)) return End();
   if (!std::exchange(is_busy_, false) && ready_ > kIdleBuffers && engine_.state().held() == 0) {
     engine_.Rest([this] { RemoveBuffers(); });
   }

@@ -7,25 +7,22 @@
 
 #include "engine.h"
 #include "fuse-answers.h"
-#include "transport.h"
+#include "request-buffers.h"
+#include "server-transport.h"
 
 /**
  * Requests of the one file of a FUSE connection, by /dev/fuse: read as they come by one entry that stays, each into a
  * buffer of its own, and answered by a chain of entries that ends with giving the buffer back. All of it is silent
  * while it succeeds.
  */
-class FuseTransport final : public Transport, private Completion {
+class FuseTransport final : public ServerTransport, private Completion {
  public:
   /** `fuse` is someone else's. Throws a SystemFailure. */
   FuseTransport(Ring& ring, Engine& engine, int fuse, std::string file_name);
-  ~FuseTransport() override;
 
-  /** Has the kernel send again what a dead worker read and did not answer. Returns false where it can't. */
-  bool AskAgain();
-
-  /** Begins to take requests. Calls back once, at the connection's end. */
-  void Start(std::function<void()> ended);
-
+  void Start(std::function<void()> ended) override;
+  bool AskAgain() override;
+  bool IsLinkable() const override { return true; }
   void Answer(Request& request, int error) override;
   void Quiesce(std::function<void()> done) override;
   void Resume() override;
@@ -50,7 +47,6 @@ class FuseTransport final : public Transport, private Completion {
   enum Kind : unsigned { kRequest, kWithheld };
   enum SlotKind : unsigned { kAnswer, kProvide };
 
-  char* Buffer(unsigned index) const;
   /** Makes more buffers ready: populated, pinned, and the kernel's. */
   void AddBuffers(unsigned count);
   /** Gives back the memory of all buffers but the first few. None is in use. */
@@ -64,7 +60,6 @@ class FuseTransport final : public Transport, private Completion {
   void Withheld(int count);
   void Take(Slot& slot);
   void AnswerOther(const Slot& slot, const fuse_in_header& header);
-  bool IsDisconnected() const;
   /** Watches for the connection's end as soon as no requests come. */
   void WatchForEnd();
   void Tick();
@@ -75,7 +70,7 @@ class FuseTransport final : public Transport, private Completion {
   int fuse_, file_;
   std::string file_name_;
   std::function<void()> ended_, quiesced_;
-  char* buffers_;
+  RequestBuffers buffers_;
   std::array<Slot, kBuffers> slots_;
   bool is_receiving_ = false, has_multishot_ = true, is_quiesced_ = false, is_ended_ = false;
   /** Buffers that are ready, the first ones; of them those taken back so far. */

@@ -150,6 +150,7 @@ void Keeper::BecomeWorker(Fd link, bool is_restart) {
   std::unique_ptr<Control> control;
   RunWorker({.live_state = live_memfd_.get(),
              .fuse = mount_.connection.get(),
+             .transport = options_.transport,
              .is_restart = is_restart,
              .spin_microseconds = options_.spin_microseconds,
              .file_name = options_.name,
@@ -187,7 +188,8 @@ std::optional<int> Keeper::HandleDeath() {
   const bool is_at_once = !serving_since_ms_ || NowMs() - *serving_since_ms_ < kAtOnceMs;
   deaths_at_once_ = is_at_once ? deaths_at_once_ + 1 : 0;
   const std::string what = "worker " + std::to_string(worker_pid_) + " " + how;
-  const bool is_hopeless = WIFEXITED(status) && WEXITSTATUS(status) == kHopeless;
+  const bool is_hopeless =
+      !SurvivesWorkers(options_.transport) || (WIFEXITED(status) && WEXITSTATUS(status) == kHopeless);
   if (is_hopeless || deaths_at_once_ == kMaxDeathsAtOnce) {
     Log(what + "; there will be no other");
     Tell("error EIO the storage server's " + what);

@@ -28,6 +28,12 @@ Layer ParseLayer(const std::string& text) {
           .first_block = ParseDecimal(parts[5], kMaxOffset)};
 }
 
+TransportKind ParseTransport(const std::string& name) {
+  if (name == "fuse") return TransportKind::kFuse;
+  if (name == "fuse-uring") return TransportKind::kFuseUring;
+  throw std::invalid_argument("unknown transport " + name);
+}
+
 void Assign(ServerOptions& options, const std::string& name, const std::string& value) {
   if (name == "--name") {
     options.name = value;
@@ -37,6 +43,8 @@ void Assign(ServerOptions& options, const std::string& name, const std::string& 
     options.control_path = value;
   } else if (name == "--log") {
     options.log_path = value;
+  } else if (name == "--transport") {
+    options.transport = ParseTransport(value);
   } else if (name == "--spin") {
     options.spin_microseconds = static_cast<unsigned>(ParseDecimal(value, kMaxSpinMicroseconds));
   } else if (name == "--guard") {

@@ -6,6 +6,14 @@
 
 #include "live-state.h"
 
+/** What brings the requests of a served file. */
+enum class TransportKind { kFuse, kFuseUring };
+
+/** Whether the next worker gets what a dead one did not answer. */
+constexpr bool SurvivesWorkers(TransportKind kind) {
+  return kind == TransportKind::kFuse;
+}
+
 /** What a server is started with. Descriptors are inherited. */
 struct ServerOptions {
   /** Of the one file in the anonymous file system; losetup shows it. */
@@ -14,6 +22,7 @@ struct ServerOptions {
   /** Where the control socket is to be. Its directory's path may be of any length, its name 80 bytes long. */
   std::string control_path;
   std::string log_path;
+  TransportKind transport = TransportKind::kFuse;
   /** How long to look out for the next request without sleeping. */
   unsigned spin_microseconds = 0;
   /** A read-only loop device on the image, which is only held; or -1. */

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "fuse-transport.h"
+#include "fuse-uring-transport.h"
 #include "log.h"
 
 namespace {
@@ -28,23 +29,33 @@ void PrepareForPressure() {
   }
 }
 
+std::unique_ptr<ServerTransport> MakeTransport(const WorkerOptions& options, Ring& ring, Engine& engine) {
+  switch (options.transport) {
+    case TransportKind::kFuse:
+      return std::make_unique<FuseTransport>(ring, engine, options.fuse, options.file_name);
+    case TransportKind::kFuseUring:
+      return std::make_unique<FuseUringTransport>(ring, engine, options.fuse, options.file_name);
+  }
+  return nullptr;
+}
+
 /** Returns the exit code. */
 int Serve(const WorkerOptions& options) {
   LiveState state(options.live_state);
-  Ring ring;
+  Ring ring(options.transport == TransportKind::kFuseUring ? Ring::Entries::kWithCommands : Ring::Entries::kPlain);
   PrepareForPressure();
   Engine engine(ring, state);
-  FuseTransport transport(ring, engine, options.fuse, options.file_name);
-  engine.Connect(transport);
+  const std::unique_ptr<ServerTransport> transport = MakeTransport(options, ring, engine);
+  engine.Connect(*transport);
   ring.SetSpin(options.spin_microseconds);
   options.start_control(ring, engine);
-  transport.Start([&] {
+  transport->Start([&] {
     engine.Finish([&](int error) {
       if (error) Log("the last flush failed");
       ring.Stop();
     });
   });
-  if (options.is_restart && !transport.AskAgain()) {
+  if (options.is_restart && !transport->AskAgain()) {
     Log(std::string("the kernel does not repeat a dead worker's requests: ") + strerror(errno));
     return kHopeless;
   }

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "engine.h"
+#include "options.h"
 #include "ring.h"
 
 /** What a worker is forked with. Descriptors are the keeper's, by the same numbers. */
@@ -11,6 +12,7 @@ struct WorkerOptions {
   int live_state;
   /** /dev/fuse of a connection that was made with max_read = kMaxTransfer. */
   int fuse;
+  TransportKind transport = TransportKind::kFuse;
   /** Whether one ran before: its unanswered requests are asked for again. */
   bool is_restart = false;
   unsigned spin_microseconds = 0;

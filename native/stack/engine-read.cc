@@ -16,8 +16,8 @@ void Engine::Read(Request& request) {
   BlockMap::Extent extent = map_.Find(request.begin(), request.end());
   if (extent.end < request.end() || extent.owner == BlockMap::kNobody) return ReadParts(request);
   ring_.Room(1 + Transport::kAnswerEntries);
-  Send(request, kChain, IORING_OP_READ, extent.owner, request.offset, request.data, request.length, Ring::kChained);
-  Answer(request, 0);
+  Send(request, kChain, IORING_OP_READ, extent.owner, request.offset, request.data, request.length, chain_flags_);
+  AnswerBehind(request);
 }
 
 void Engine::ReadParts(Request& request) {

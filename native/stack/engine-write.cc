@@ -27,8 +27,8 @@ void Engine::Write(Request& request) {
   if (map_.IsInTop(request.begin(), request.end())) {
     ring_.Room(1 + Transport::kAnswerEntries);
     Send(request, kChain, IORING_OP_WRITE, state_.chain().top(), request.offset, request.data, request.length,
-         Ring::kChained);
-    return Answer(request, 0);
+         chain_flags_);
+    return AnswerBehind(request);
   }
   if (!BeginFirstWrite(request)) return;
   state_.counters().first_writes++;

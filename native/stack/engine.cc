@@ -15,6 +15,9 @@ constexpr std::chrono::milliseconds kMergePause{10};
 bool IsPutOff(int error) {
   return error == -EINTR || error == -EAGAIN;
 }
+bool IsWhole(const Request& request, int result) {
+  return request.operation == Operation::kFlush ? result == 0 : result >= 0 && uint64_t(result) == request.length;
+}
 bool IsFull(int error) {
   return error == -ENOSPC || error == -EDQUOT;
 }
@@ -105,6 +108,10 @@ void Engine::Answer(Request& request, int error) {
   transport_->Answer(request, error);
 }
 
+void Engine::AnswerBehind(Request& request) {
+  if (chain_flags_ & IOSQE_IO_LINK) Answer(request, 0);
+}
+
 io_uring_sqe* Engine::Send(Request& request, unsigned kind, uint8_t opcode, Slot slot, uint64_t offset, char* data,
                            uint64_t length, unsigned flags) {
   bool is_registered = data >= request.data && data + length <= request.data + request.registered;
@@ -118,7 +125,8 @@ io_uring_sqe* Engine::Send(Request& request, unsigned kind, uint8_t opcode, Slot
 void Engine::Complete(Request& request, unsigned kind, int result) {
   switch (kind) {
     case kChain:
-      // Failed or short; what followed it in the chain was cancelled.
+      if (IsWhole(request, result)) return Answer(request, 0);
+      // What followed it in the chain was cancelled.
       if (request.operation == Operation::kFlush) {
         state_.SetFailed();
         return Answer(request, -EIO);
@@ -179,8 +187,8 @@ void Engine::Flush(Request& request) {
   if (state_.failed()) return Answer(request, -EIO);
   if (!flushes_.IsPlain()) return flushes_.Add([this, &request](int error) { Answer(request, error); });
   ring_.Room(1 + Transport::kAnswerEntries);
-  flushes_.SendPlain(&request, kChain, Ring::kChained);
-  Answer(request, 0);
+  flushes_.SendPlain(&request, kChain, chain_flags_);
+  AnswerBehind(request);
 }
 
 void Engine::FlushRound(Done done) {

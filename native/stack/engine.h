@@ -47,7 +47,10 @@ class Engine {
   ~Engine();
 
   /** To be called once, before the first request. */
-  void Connect(Transport& transport) { transport_ = &transport; }
+  void Connect(Transport& transport) {
+    transport_ = &transport;
+    chain_flags_ = transport.IsLinkable() ? Ring::kChained : IOSQE_FIXED_FILE;
+  }
 
   /** Takes a request; it is answered later, or from within. */
   void Handle(Request& request);
@@ -100,8 +103,8 @@ class Engine {
   friend class Absorber;
 
   /**
-   * What of a request has completed: the first entry of its chain (told of only when it failed or was short), one of
-   * several reads, one piece of a request that is done piece by piece, or a write that has bits to set.
+   * What of a request has completed: the first entry of its chain (if there is one, told of only when it failed or was
+   * short), one of several reads, one piece of a request that is done piece by piece, or a write that has bits to set.
    */
   enum Kind : unsigned { kChain, kPart, kPiece, kFirst };
 
@@ -112,6 +115,9 @@ class Engine {
   bool IsValid(const Request& request) const;
   void Complete(Request& request, unsigned kind, int result);
   void Answer(Request& request, int error);
+  /** Answers with the end of the entry before, which was sent with `chain_flags_`; where that can't be, `Complete`
+   * does. */
+  void AnswerBehind(Request& request);
   /** Of a read or write that ended with an error: tries it again, holds it, or answers. */
   void Fail(Request& request, int error);
   io_uring_sqe* Send(Request& request, unsigned kind, uint8_t opcode, Slot slot, uint64_t offset, char* data,
@@ -180,6 +186,7 @@ class Engine {
   Absorber absorber_;
   MapRead map_read_;
   Transport* transport_ = nullptr;
+  unsigned chain_flags_ = 0;
 
   std::array<int, kSlots> files_;
   /** First writes and zeroing under way, which an absorb must not overlap. */

@@ -95,10 +95,11 @@ class Ring::Timer final : public Completion {
   std::function<void()> body_;
 };
 
-Ring::Ring() {
+Ring::Ring(Entries entries) {
   io_uring_params parameters{};
   parameters.flags =
       IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE;
+  if (entries == Entries::kWithCommands) parameters.flags |= IORING_SETUP_SQE128;
   parameters.cq_entries = 4 * kEntries;
   CheckRing(io_uring_queue_init_params(kEntries, &ring_, &parameters), "io_uring_setup");
   CheckRing(io_uring_register_files_sparse(&ring_, kFiles), "io_uring_register");

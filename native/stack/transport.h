@@ -66,10 +66,13 @@ class Transport {
   /** The most entries that one `Answer` appends. */
   static constexpr unsigned kAnswerEntries = 2;
 
+  /** Whether the entries of an answer may be linked to the one before them. */
+  virtual bool IsLinkable() const = 0;
+
   /**
    * Appends the entries that answer a request and make its buffer ready for the next one. `error` is 0 or a negative
-   * errno. The entry before them may be linked to the first: they take effect only when that has succeeded, and until
-   * then the request is still the engine's. The engine has called `Ring::Room`.
+   * errno. Where they are linkable, the entry before them may be linked to the first: they take effect only when that
+   * has succeeded, and until then the request is still the engine's. The engine has called `Ring::Room`.
    */
   virtual void Answer(Request& request, int error) = 0;
 

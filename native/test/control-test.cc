@@ -210,6 +210,8 @@ void ChecksOptions() {
   };
   EXPECT(!is_refused({}));
   EXPECT(is_refused({"--unknown", "1"}));
+  EXPECT(options.transport == TransportKind::kFuse);
+  EXPECT(is_refused({"--transport", "ublk"}));
   EXPECT(is_refused({"--spin"}));
   EXPECT(is_refused({"--spin", "-1"}));
   EXPECT(is_refused({"--name", "a/b"}));

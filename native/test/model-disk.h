@@ -58,6 +58,7 @@ class Guest final : public Transport {
   void Connect(Ring& ring, Engine& engine) {
     ring_ = &ring;
     for (Slot& slot : slots_) slot.request.engine = &engine;
+    is_linkable_ = !is_linkable_;
     engine.Connect(*this);
     quiesced_ = nullptr;
     is_quiet_ = false;
@@ -77,6 +78,7 @@ class Guest final : public Transport {
     slot.error = error;
     ring_->Next(&slot, 0, IORING_OP_NOP, -1, nullptr, 0, 0, 0);
   }
+  bool IsLinkable() const override { return is_linkable_; }
   void Quiesce(std::function<void()> done) override {
     is_quiet_ = true;
     quiesced_ = std::move(done);
@@ -106,6 +108,8 @@ class Guest final : public Transport {
   std::array<Slot, kRequests> slots_;
   Ring* ring_ = nullptr;
   bool is_quiet_ = false;
+  /** Changes from engine to engine. */
+  bool is_linkable_ = false;
   std::function<void()> quiesced_;
 };
 

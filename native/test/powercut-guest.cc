@@ -57,6 +57,7 @@ class Guest final : public Transport {
     EXPECT(error == 0);
     ring_.Next(&slots_[request.buffer], 0, IORING_OP_NOP, -1, nullptr, 0, 0, 0);
   }
+  bool IsLinkable() const override { return true; }
   void Quiesce(std::function<void()> done) override {
     is_quiet_ = true;
     quiesced_ = std::move(done);

@@ -1,17 +1,18 @@
 import { type Command, Option } from 'commander';
-import { defaultRoot, defaultRunRoot, defaultRuntime } from '../container/store';
+import { defaultRoot, defaultRunRoot, defaultRuntime, defaultTransport, type Transport, transports } from '../container/store';
 
 export interface GlobalOptions {
   root?: string;
   runRoot?: string;
   runtime?: string;
+  transport?: Transport;
   format?: 'table' | 'json';
   quiet?: boolean;
   progress?: 'auto' | 'plain' | 'none';
   verbose?: boolean;
 }
 
-export const globalFlagsWithValue = ['--root', '--run-root', '--runtime', '--format', '--progress'];
+export const globalFlagsWithValue = ['--root', '--run-root', '--runtime', '--transport', '--format', '--progress'];
 
 /** Global flags may stand before the verb or after it, so every command has them. */
 export function addGlobalOptions(command: Command): Command {
@@ -19,6 +20,9 @@ export function addGlobalOptions(command: Command): Command {
     new Option('--root <dir>', `where containers and templates lie; ${defaultRoot} unless told`).env('LOOPBOX_ROOT'),
     new Option('--run-root <dir>', `where running containers keep their bundles; ${defaultRunRoot} unless told`).env('LOOPBOX_RUN_ROOT'),
     new Option('--runtime <name|path>', `the OCI runtime; ${defaultRuntime} unless told`).env('LOOPBOX_RUNTIME'),
+    new Option('--transport <name>', `what brings requests to storage servers; ${defaultTransport} unless told`)
+      .choices(transports)
+      .env('LOOPBOX_TRANSPORT'),
     new Option('--format <format>', 'how results are printed; as a table unless told').choices(['table', 'json']),
     new Option('-q, --quiet', 'print names only'),
     new Option('--progress <mode>', 'how the progress of long work is shown; auto: on a terminal').choices(['auto', 'plain', 'none']),

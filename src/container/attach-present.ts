@@ -5,6 +5,7 @@ import { Chain } from '../image/chain';
 import { parseFileName } from '../image/file-names';
 import type { LayerFile } from '../image/layer-file';
 import { attachGuard } from '../loop/stack-server';
+import type { Transport } from '../loop/transports';
 import type { Warn } from '../progress';
 import { ContainerCgroups } from '../runtime/cgroups';
 import { chooseAttach, requireServable } from './attach-choice';
@@ -48,8 +49,12 @@ export function singleImage(image: LayerFile): ClaimedPresent {
   return { chain: new Chain([image], undefined), [Symbol.asyncDispose]: () => image.close() };
 }
 
-/** Attaches and mounts a claimed present. */
-export async function attachPresent(target: Target, { chain, served }: ClaimedPresent, { warn }: { warn: Warn }): Promise<Disk> {
+/** Attaches and mounts a claimed present; by its storage server with this transport. */
+export async function attachPresent(
+  target: Target,
+  { chain, served }: ClaimedPresent,
+  { transport, warn }: { transport: Transport; warn: Warn },
+): Promise<Disk> {
   const { image, sizeBytes } = chain;
   if (!served) {
     const { fd, superblock } = image;
@@ -69,6 +74,7 @@ export async function attachPresent(target: Target, { chain, served }: ClaimedPr
       layers: [...served.layers],
       sizeBytes,
       guardFd: guard?.fd,
+      transport,
       moveToCgroup: (pid) => cgroups.moveToServer(pid),
       warn,
     });

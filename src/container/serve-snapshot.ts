@@ -51,6 +51,7 @@ export async function serveUnnamed(
     layers: [...files.layers],
     sizeBytes: top.manifest.sizeBytes,
     moveToCgroup: leaveCallersCgroups,
+    transport: store.transport,
     warn,
   });
   return { ...server, controlPath };

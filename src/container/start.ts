@@ -68,7 +68,7 @@ export async function startPresent(store: Store, target: Target, present: Claime
   options.signal?.throwIfAborted();
 
   if (present.served) undo.add(() => reapRun(target.directory, store.runtime));
-  const disk = cleanup.use(await attachPresent(target, present, options));
+  const disk = cleanup.use(await attachPresent(target, present, { ...options, transport: store.transport }));
   const config = effectiveConfig(top, options.change);
   const hostname = config.hostname ?? target.name ?? top.manifest?.name ?? 'loopbox';
   if (adoption?.newIdentity) await renewIdentity(disk.mount, hostname, target.label, options.warn);

@@ -2,9 +2,11 @@ import { type Dirent, existsSync, mkdirSync, readdirSync, realpathSync } from 'n
 import { basename, dirname, join, resolve } from 'node:path';
 import { isSystemError, LoopboxError } from '../errors';
 import { parseFileName } from '../image/file-names';
+import { defaultTransport, type Transport } from '../loop/transports';
 import { RunDirectory } from '../runtime/run-directory';
 import { isContainerName, isTemplateName } from './names';
 
+export { defaultTransport, type Transport, transports } from '../loop/transports';
 export const defaultRoot = '/var/lib/loopbox';
 export const defaultRunRoot = '/run/loopbox';
 export const defaultRuntime = 'runc';
@@ -17,6 +19,8 @@ export interface StoreOptions {
   runRoot?: string | undefined;
   /** The OCI runtime, by name or path; `runc` unless told. */
   runtime?: string | undefined;
+  /** What brings requests to storage servers; `fuse` unless told. */
+  transport?: Transport | undefined;
 }
 
 /** The directory that holds the containers and templates of one root, and where their run directories and logs are. */
@@ -24,6 +28,7 @@ export class Store {
   readonly root: string;
   readonly runRoot: string;
   readonly runtime: string;
+  readonly transport: Transport;
   readonly containersDirectory: string;
   readonly templatesDirectory: string;
   /** Keeps the run directories, cgroups and logs of different roots apart; missing for the default root. */
@@ -33,6 +38,7 @@ export class Store {
     this.root = canonical(options.root ?? defaultRoot);
     this.runRoot = resolve(options.runRoot ?? defaultRunRoot);
     this.runtime = options.runtime ?? defaultRuntime;
+    this.transport = options.transport ?? defaultTransport;
     this.containersDirectory = join(this.root, 'containers');
     this.templatesDirectory = join(this.root, 'templates');
     this.component = this.root === defaultRoot ? undefined : `_r-${shortHash(this.root)}`;

@@ -10,6 +10,7 @@ import { programEnvironment } from '../process';
 import type { Warn } from '../progress';
 import { attachLoop, type LoopDevice } from './attach-loop';
 import { serverRefusal } from './server-refusal';
+import { defaultTransport, requireTransport, type Transport } from './transports';
 
 /** One file of a chain, by its geometry. The server keeps the open file description, and with it its attachment lock. */
 export interface ServedLayer {
@@ -39,6 +40,8 @@ export interface StackServerOptions {
   warn: Warn;
   /** How long the server looks out for the next request before it sleeps; 50 unless told, 0 never. */
   spinMicroseconds?: number | undefined;
+  /** `fuse` unless told. */
+  transport?: Transport | undefined;
 }
 
 /** A chain that is attached as one flat loop device. All of it ends by itself with the device's last close. */
@@ -60,9 +63,10 @@ function fileName(label: string): string {
 
 /**
  * Starts a storage server on a chain and attaches it: a process of its own session, with no descriptor of ours but those it is given.
- * After a failure nothing is left of it; its last words are in the error.
+ * After a failure nothing is left of it; its last words are in the error. ERR_LOOPBOX_NOT_SUPPORTED where the kernel lacks the transport.
  */
 export async function startStackServer(options: StackServerOptions): Promise<StackServer> {
+  requireTransport(options.transport ?? defaultTransport);
   const server = new StartingServer(options);
   try {
     await options.moveToCgroup(server.pid);
@@ -216,6 +220,7 @@ function serverArguments(options: StackServerOptions): string[] {
   return [
     ['--name', fileName(options.label), '--size', String(options.sizeBytes)],
     ['--control', options.controlPath, '--log', options.logPath],
+    ['--transport', options.transport ?? defaultTransport],
     ['--spin', String(options.spinMicroseconds ?? 50)],
     options.guardFd === undefined ? [] : ['--guard', String(5 + layers.length)],
     layers.flatMap(({ kind, sizeBytes, mapOffset, dataOffset, firstBlock = 0 }, index) => [

@@ -6,6 +6,7 @@ import { Store } from '../../src/container/store';
 import { readProcess } from '../../src/runtime/processes';
 import { cleanUp, shell, smallFileSystem, temporaryDirectory, TestStore } from '../fixtures';
 import { sleep } from '../sleeper';
+import { hasUring, withUringSwitch } from '../uring-switch';
 import { MiB } from '../../src/units';
 
 // Nothing here calls sync(2): it waits for every file system of the host, and so for each one that a test has held.
@@ -58,6 +59,36 @@ describe('a container whose storage server', () => {
     expect(readProcess(keeper)?.state ?? 'Z').toBe('Z');
     await shell('e2fsck', '-fn', store.imageOf('box'));
     expect(await shell('debugfs', '-R', 'cat /root/note', store.imageOf('box'))).toBe('kept');
+  });
+});
+
+describe.skipIf(!hasUring)('a container whose requests are to come over io_uring', () => {
+  let store: TestStore;
+
+  beforeEach(async () => {
+    store = await TestStore.create();
+    await store.importBusybox('busybox', '--size', '256M');
+    await store.createBusybox('box', '--full', '--attach', 'stack', ...sleep);
+  });
+
+  it('is not started where the kernel has that switched off', async () => {
+    const refusal = { code: 15, stdout: '', stderr: expect.stringContaining('echo Y > /sys/module/fuse/parameters/enable_uring') };
+    await withUringSwitch('N', async () => {
+      expect(await store.loopbox(['start', 'box', '--transport', 'fuse-uring'])).toMatchObject(refusal);
+      expect(await store.loopbox(['start', 'box'], { env: { LOOPBOX_TRANSPORT: 'fuse-uring' } })).toMatchObject(refusal);
+    });
+    expect((await store.loopbox(['start', 'box', '--transport', 'ublk'])).code).toBe(2);
+    await store.done('start', 'box');
+  });
+
+  it('is stopped where a worker dies, says why, and starts again', async () => {
+    await withUringSwitch('Y', () => store.done('--transport', 'fuse-uring', 'start', 'box'));
+    await store.done('exec', 'box', 'sh', '-c', 'echo kept | dd of=/root/note conv=fsync 2>/dev/null');
+    await store.done('snapshot', 'create', 'box@then');
+    process.kill((await control(store, 'box').status()).worker, 'SIGKILL');
+    await expect.poll(() => state(store), { timeout: 5000 }).toBe('failed storage server lost');
+    await store.done('start', 'box');
+    expect(await store.done('exec', 'box', 'cat', '/root/note')).toBe('kept');
   });
 });
 

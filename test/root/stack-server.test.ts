@@ -14,6 +14,7 @@ import { GiB, KiB, MiB } from '../../src/units';
 import { cleanUp, execute, seededRandom, shell, soakCount } from '../fixtures';
 import { checksum } from '../image-view';
 import { childrenOf, hasEndedWithin, holdersOf, mountServed, ServedChain } from '../served-chain';
+import { transportsHere } from '../uring-switch';
 
 /** How long after its last user a server may be there. */
 const goneWithinMs = 2000;
@@ -53,19 +54,19 @@ async function touch(device: string): Promise<void> {
   await shell('dd', `if=${device}`, 'of=/dev/null', 'bs=4096', 'count=1', 'iflag=direct', 'status=none');
 }
 
-describe('a served chain', () => {
+describe.each(transportsHere)('a served chain, by %s,', (transport) => {
   it('is a disk that keeps what is written, and leaves what is below its top alone', async () => {
     const chain = await ServedChain.create({ deltas: 2 });
     const base = await checksum(chain.imagePath);
     const content = Buffer.alloc(5 * MiB, 'content ');
-    const server = await chain.serve();
+    const server = await chain.serve({ transport });
     const mount = await mountServed(server.loop);
     await server.loop.close();
     await writeFile(join(mount, 'file'), content);
     await shell('umount', mount);
     expect(await hasEndedWithin(identity(server), goneWithinMs)).toBe(true);
 
-    const again = await chain.serve();
+    const again = await chain.serve({ transport });
     const secondMount = await mountServed(again.loop);
     expect((await readFile(join(secondMount, 'file'))).equals(content)).toBe(true);
     await shell('umount', secondMount);
@@ -78,7 +79,7 @@ describe('a served chain', () => {
 
   it('is one image where that is all of it', async () => {
     const chain = await ServedChain.create({ deltas: 0 });
-    const { loop } = await chain.serve();
+    const { loop } = await chain.serve({ transport });
     const mount = await mountServed(loop);
     await writeFile(join(mount, 'file'), 'in the image');
     await shell('umount', mount);
@@ -89,7 +90,7 @@ describe('a served chain', () => {
 
   it('has settings of its own as a loop device', async () => {
     const chain = await ServedChain.create();
-    const { loop } = await chain.serve();
+    const { loop } = await chain.serve({ transport });
     const setting = (name: string) => readFileSync(`/sys/block/loop${loop.index}/${name}`, 'utf8').trim();
     expect(loop.directIo).toBe(true);
     expect(setting('loop/autoclear')).toBe('1');
@@ -103,7 +104,7 @@ describe('a served chain', () => {
   it('may be one of several at a time', async () => {
     const servers = await Promise.all(
       [1, 2, 3].map(async (number) => {
-        const server = await (await ServedChain.create()).serve();
+        const server = await (await ServedChain.create()).serve({ transport });
         await writeFile(server.loop.path, String(number).repeat(64 * KiB), { flag: 'r+' });
         return server;
       }),
@@ -125,7 +126,7 @@ describe('a served chain', () => {
       let resident = 0;
       for (let round = 0; round < 5; round++) {
         const began = performance.now();
-        const server = await chain.serve();
+        const server = await chain.serve({ transport });
         await touch(server.loop.path);
         took.push(performance.now() - began);
         for (const pid of [server.pid, await workerOf(server)]) {
