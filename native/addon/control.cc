@@ -10,14 +10,13 @@
 
 #include "arguments.h"
 #include "async.h"
+#include "packet.h"
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxReply = 1 << 16;
-/** The kernel's own limit of descriptors in one message (SCM_MAX_FD). */
-constexpr size_t kMaxDescriptors = 253;
 /** How long a turn may wait before the thread is given back to the pool. */
 constexpr auto kTurn = std::chrono::milliseconds(50);
 
@@ -59,52 +58,16 @@ class ControlExchange {
     std::memcpy(name.sun_path, address.c_str(), address.size() + 1);
     Fd socket(Check(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket"));
     Check(connect(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name), "connect", path_);
-    Send(socket.get());
+    if (!SendPacket(socket.get(), request_, descriptors_)) throw SystemFailure{errno, "sendmsg", path_};
     socket_ = std::move(socket);
   }
 
-  void Send(int socket) const {
-    iovec body = {const_cast<char*>(request_.data()), request_.size()};
-    alignas(cmsghdr) char control[CMSG_SPACE(kMaxDescriptors * sizeof(int))] = {};
-    msghdr message = {};
-    message.msg_iov = &body;
-    message.msg_iovlen = 1;
-    if (descriptors_.size() > kMaxDescriptors) throw SystemFailure{EINVAL, "sendmsg", path_};
-    if (const size_t bytes = descriptors_.size() * sizeof(int)) {
-      message.msg_control = control;
-      message.msg_controllen = CMSG_SPACE(bytes);
-      cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(bytes);
-      std::memcpy(CMSG_DATA(header), descriptors_.data(), bytes);
-    }
-    Check(sendmsg(socket, &message, MSG_NOSIGNAL), "sendmsg", path_);
-  }
-
   ControlReply Receive() const {
-    ControlReply reply = {.text = std::string(kMaxReply, '\0'), .descriptors = {}};
-    iovec body = {reply.text.data(), reply.text.size()};
-    alignas(cmsghdr) char control[CMSG_SPACE(kMaxDescriptors * sizeof(int))];
-    msghdr message = {};
-    message.msg_iov = &body;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    const ssize_t length = Check(recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC), "recvmsg", path_);
-    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
-      if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-      const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      for (size_t i = 0; i < count; i++) {
-        int fd;
-        std::memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
-        reply.descriptors.emplace_back(fd);
-      }
-    }
-    if (length == 0) throw SystemFailure{ECONNRESET, "recvmsg", path_};
-    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) throw SystemFailure{EMSGSIZE, "recvmsg", path_};
-    reply.text.resize(length);
-    return reply;
+    std::optional<Packet> packet =
+        ReceivePacket(socket_.get(), {.text = kMaxReply, .descriptors = kMaxPacketDescriptors}, path_);
+    if (!packet) throw TryAgain{};
+    if (packet->is_cut) throw SystemFailure{EMSGSIZE, "recvmsg", path_};
+    return {std::move(packet->text), std::move(packet->descriptors)};
   }
 
   std::string path_;

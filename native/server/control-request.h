@@ -6,6 +6,8 @@
 #include <string_view>
 #include <variant>
 
+#include "packet.h"
+
 /** The closed set of what a server can be asked. */
 enum class ControlVerb { kStatus, kLayers, kSwitch, kFlush, kAbsorb, kMoved, kDrop, kGrow, kRelease, kUnguard };
 
@@ -14,6 +16,8 @@ constexpr int kControlVersion = 1;
 
 /** No request is longer: four names of 255 bytes, and numbers. */
 constexpr size_t kMaxControlRequest = 4096;
+
+constexpr PacketLimits kControlLimits = {.text = kMaxControlRequest, .descriptors = 4};
 
 /** A request as it was asked; what its verb does not take is empty or 0. */
 struct ControlRequest {

@@ -10,7 +10,6 @@
 #include <cstring>
 #include <utility>
 
-#include "control-packet.h"
 #include "log.h"
 
 namespace {
@@ -106,9 +105,9 @@ void Control::Listen(int number) {
 
 void Control::Pump(int number) {
   Connection& connection = *connections_.at(number);
-  std::optional<ControlPacket> packet;
+  std::optional<Packet> packet;
   try {
-    packet = ReceivePacket(connection.socket.get());
+    packet = ReceivePacket(connection.socket.get(), kControlLimits);
   } catch (const SystemFailure& failure) {
     return Disconnect(number);
   }

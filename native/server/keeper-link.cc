@@ -4,33 +4,16 @@
 #include <sys/socket.h>
 
 #include <cstring>
+#include <string_view>
+#include <vector>
 
-namespace {
-
-/** Room for one descriptor. */
-union OneDescriptor {
-  char bytes[CMSG_SPACE(sizeof(int))];
-  cmsghdr aligned;
-};
-
-}  // namespace
+#include "packet.h"
 
 void KeeperLink::Send(KeeperRequest request, int fd) const {
-  iovec body = {&request, sizeof request};
-  OneDescriptor control = {};
-  msghdr message = {};
-  message.msg_iov = &body;
-  message.msg_iovlen = 1;
-  if (fd >= 0) {
-    message.msg_control = control.bytes;
-    message.msg_controllen = sizeof control.bytes;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof fd);
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  const std::string_view bytes(reinterpret_cast<const char*>(&request), sizeof request);
+  if (!SendPacket(socket_.get(), bytes, fd < 0 ? std::vector<int>{} : std::vector{fd})) {
+    throw SystemFailure{errno, "sendmsg", "keeper"};
   }
-  Check(sendmsg(socket_.get(), &message, MSG_NOSIGNAL), "sendmsg", "keeper");
 }
 
 int KeeperLink::Ask(KeeperRequest request, int fd) const {
@@ -61,26 +44,17 @@ void KeeperLink::Unguard() const {
 }
 
 ReceivedRequest ReceiveKeeperRequest(int socket) {
-  ReceivedRequest received = {};
-  iovec body = {&received.request, sizeof received.request};
-  OneDescriptor control = {};
-  msghdr message = {};
-  message.msg_iov = &body;
-  message.msg_iovlen = 1;
-  message.msg_control = control.bytes;
-  message.msg_controllen = sizeof control.bytes;
-  const ssize_t length = Check(recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT), "recvmsg", "worker");
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
-    int fd;
-    std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-    received.fd = Fd(fd);
-  }
-  if (length == 0) throw SystemFailure{ECONNRESET, "recvmsg", "worker"};
-  const bool has_fd = static_cast<bool>(received.fd);
-  if (length != sizeof received.request || has_fd != (received.request.verb == KeeperVerb::kAdopt)) {
+  std::optional<Packet> packet = ReceivePacket(socket, {.text = sizeof(KeeperRequest), .descriptors = 1}, "worker");
+  if (!packet) throw SystemFailure{EAGAIN, "recvmsg", "worker"};
+  ReceivedRequest received{};
+  if (packet->is_cut || packet->text.size() != sizeof received.request) {
     throw SystemFailure{EPROTO, "recvmsg", "worker"};
   }
+  std::memcpy(&received.request, packet->text.data(), sizeof received.request);
+  if (packet->descriptors.size() != (received.request.verb == KeeperVerb::kAdopt ? 1 : 0)) {
+    throw SystemFailure{EPROTO, "recvmsg", "worker"};
+  }
+  if (!packet->descriptors.empty()) received.fd = std::move(packet->descriptors[0]);
   return received;
 }
 

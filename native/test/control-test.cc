@@ -9,7 +9,6 @@
 #include <thread>
 
 #include "assert.h"
-#include "control-packet.h"
 #include "control-request.h"
 #include "control-socket.h"
 #include "keeper-link.h"
@@ -120,21 +119,21 @@ void CarriesPackets() {
     EXPECT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
     const Fd one(ends[0]);
     Fd other(ends[1]);
-    EXPECT(!ReceivePacket(one.get()));
+    EXPECT(!ReceivePacket(one.get(), kControlLimits));
     const std::vector<int> three(3, one.get());
     EXPECT(SendPacket(other.get(), "text", three));
-    const auto packet = ReceivePacket(one.get());
+    const auto packet = ReceivePacket(one.get(), kControlLimits);
     EXPECT(packet && packet->text == "text" && packet->descriptors.size() == 3 && !packet->is_cut);
     EXPECT(fcntl(packet->descriptors[0].get(), F_GETFD) & FD_CLOEXEC);
     EXPECT(SendPacket(other.get(), std::string(kMaxControlRequest + 1, 'x'), {}));
-    EXPECT(ReceivePacket(one.get())->is_cut);
+    EXPECT(ReceivePacket(one.get(), kControlLimits)->is_cut);
     EXPECT(SendPacket(other.get(), "many", std::vector<int>(100, one.get())));
-    EXPECT(ReceivePacket(one.get())->is_cut);
+    EXPECT(ReceivePacket(one.get(), kControlLimits)->is_cut);
     // A peer that takes nothing does not hold us.
     while (SendPacket(one.get(), std::string(4096, 'x'), {})) {
     }
     other = Fd();
-    EXPECT(ErrorOf([&] { ReceivePacket(one.get()); }) != 0);
+    EXPECT(ErrorOf([&] { ReceivePacket(one.get(), kControlLimits); }) != 0);
     EXPECT(!SendPacket(one.get(), "gone", {}));
   }
   EXPECT(OpenDescriptors() == before);
