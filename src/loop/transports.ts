@@ -6,8 +6,8 @@ export type Transport = 'fuse' | 'fuse-uring';
 export const transports: readonly Transport[] = ['fuse', 'fuse-uring'];
 export const defaultTransport: Transport = 'fuse';
 
-const module = '/sys/module/fuse';
-const parameter = `${module}/parameters/enable_uring`;
+const fuseModule = '/sys/module/fuse';
+const parameter = `${fuseModule}/parameters/enable_uring`;
 
 /** The value of the kernel's switch: `Y` or `N`; undefined where there is none. */
 export function uringSwitch(): string | undefined {
@@ -25,7 +25,7 @@ export function requireTransport(transport: Transport): void {
   const state = uringSwitch();
   if (state === 'Y') return;
   const reason =
-    state !== undefined ? 'switched off in the kernel' : existsSync(module) ? 'not in this kernel' : 'in a module that is not loaded';
-  const hint = state !== undefined ? `echo Y > ${parameter}` : existsSync(module) ? '--transport fuse' : 'modprobe fuse';
+    state !== undefined ? 'switched off in the kernel' : existsSync(fuseModule) ? 'not in this kernel' : 'in a module that is not loaded';
+  const hint = state !== undefined ? `echo Y > ${parameter}` : existsSync(fuseModule) ? '--transport fuse' : 'modprobe fuse';
   throw new LoopboxError('ERR_LOOPBOX_NOT_SUPPORTED', `Cannot use the transport "${transport}": FUSE over io_uring is ${reason}`, { hint });
 }
