@@ -32,6 +32,11 @@ export interface Native {
 
   /** FICLONE: makes `destination` share all blocks of `source`. EOPNOTSUPP, EXDEV or EINVAL where the host can't. */
   reflink(destination: number, source: number): Promise<void>;
+  /**
+   * FIEMAP and FICLONERANGE: has `destination` share some hundred extents of `source` from `offset` on, which takes a moment. Returns where to go
+   * on, or null where that was all, or the host can't.
+   */
+  shareSome(destination: number, source: number, offset: number): Promise<number | null>;
   /** FIEMAP: how many of the bytes that the host has allocated for the file others share. */
   sharedBytes(fd: number): Promise<number>;
   /** The first data at or after `offset` (SEEK_DATA, SEEK_HOLE), or null where only a hole follows. */

@@ -14,6 +14,18 @@ Napi::Value Reflink(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value ShareSomeCall(const Napi::CallbackInfo& info) {
+  return RunAsync(
+      info.Env(),
+      [destination = IntArgument(info, 0), source = IntArgument(info, 1), offset = LongArgument(info, 2)] {
+        return ShareSome(source, destination, offset);
+      },
+      [](Napi::Env env, const std::optional<int64_t>& next) -> Napi::Value {
+        if (!next) return env.Null();
+        return Napi::Number::New(env, static_cast<double>(*next));
+      });
+}
+
 Napi::Value SharedBytesCall(const Napi::CallbackInfo& info) {
   return RunAsync(
       info.Env(), [fd = IntArgument(info, 0)] { return SharedBytes(fd); },
@@ -73,6 +85,7 @@ Napi::Value SyncFileSystem(const Napi::CallbackInfo& info) {
 
 void InitFiles(Napi::Env env, Napi::Object exports) {
   exports.Set("reflink", Napi::Function::New<Reflink>(env));
+  exports.Set("shareSome", Napi::Function::New<ShareSomeCall>(env));
   exports.Set("sharedBytes", Napi::Function::New<SharedBytesCall>(env));
   exports.Set("nextData", Napi::Function::New<NextDataCall>(env));
   exports.Set("punchHole", Napi::Function::New<PunchHole>(env));

@@ -4,6 +4,7 @@
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -128,6 +129,30 @@ uint64_t SharedBytes(int fd) {
     }
     if (map->fm_mapped_extents == 0) return sum;
   }
+}
+
+std::optional<int64_t> ShareSome(int source, int destination, int64_t offset) {
+  // XFS takes some 7 µs for each.
+  constexpr unsigned kExtents = 256;
+  alignas(fiemap) char memory[sizeof(fiemap) + kExtents * sizeof(fiemap_extent)];
+  auto* map = reinterpret_cast<fiemap*>(memory);
+  *map = {};
+  map->fm_start = static_cast<uint64_t>(offset);
+  map->fm_length = FIEMAP_MAX_OFFSET - map->fm_start;
+  map->fm_extent_count = kExtents;
+  const int told = ioctl(source, FS_IOC_FIEMAP, map);
+  if (told != 0 && (errno == EOPNOTSUPP || errno == ENOTTY)) return std::nullopt;
+  CheckOn(source, told, "ioctl(FIEMAP)");
+  if (map->fm_mapped_extents == 0) return std::nullopt;
+  const fiemap_extent& last = map->fm_extents[map->fm_mapped_extents - 1];
+  struct stat status;
+  CheckOn(source, fstat(source, &status), "fstat");
+  // There may be space behind the file's end.
+  const auto start = static_cast<int64_t>(map->fm_extents[0].fe_logical);
+  const auto end = std::min(static_cast<int64_t>(last.fe_logical + last.fe_length), int64_t{status.st_size});
+  if (start >= end || !ShareRange(source, destination, start, start, end - start)) return std::nullopt;
+  if (last.fe_flags & FIEMAP_EXTENT_LAST) return std::nullopt;
+  return end;
 }
 
 void StartWriteback(int fd, int64_t offset, int64_t length) {

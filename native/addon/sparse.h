@@ -18,6 +18,13 @@ std::vector<DataRange> DataRanges(int fd, int64_t start, int64_t end);
 /** How many of the bytes that the file system has allocated for the file other files share (FIEMAP). */
 uint64_t SharedBytes(int fd);
 
+/**
+ * Has `destination` share the data of `source` from `offset` on, as many extents as are done in a moment: who writes to
+ * the source waits meanwhile. Returns where to go on; nothing where that was all, or the file system does not tell its
+ * extents.
+ */
+std::optional<int64_t> ShareSome(int source, int destination, int64_t offset);
+
 /** Starts the writeback of a range. Best effort: tmpfs and pipes know none. */
 void StartWriteback(int fd, int64_t offset, int64_t length);
 

@@ -1,10 +1,10 @@
 import { LoopboxError } from '../errors';
+import { LiveClone } from '../image/clone-live';
 import { setLength } from '../image/file-io';
 import { freshNumber } from '../image/file-names';
 import { type LayerFile, openLayer } from '../image/layer-file';
 import { NewFile } from '../image/new-file';
 import { sealNewImage } from '../image/seal';
-import { native } from '../native';
 import type { RunRecord } from '../runtime/run-directory';
 import { newUuid } from '../uuid';
 import { canReflink } from './reflink';
@@ -13,7 +13,7 @@ import { needsStack } from './snapshot-running';
 import { putTopAside } from './snapshot-served';
 import type { Store } from './store';
 import type { Target } from './target';
-import { whileFrozen } from './while-frozen';
+import { type FrozenWork, whileFrozen } from './while-frozen';
 
 /**
  * Opens what a running container of the store has on its disk at this moment, sealed: what was its top, which goes on without a name under a new one and
@@ -28,8 +28,8 @@ export async function openPassingSnapshot(
   signal?: AbortSignal,
 ): Promise<LayerFile> {
   await using top = await openLayer(target.path, { label: target.label, write: true });
-  const frozen = async (body: () => Promise<void>) => {
-    const { held } = await whileFrozen(target, run, body, signal);
+  const frozen = async (work: FrozenWork) => {
+    const { held } = await whileFrozen(target, run, work, signal);
     if (!held) throw thawedTooEarly(target);
     return undefined;
   };
@@ -39,7 +39,8 @@ export async function openPassingSnapshot(
   }
   if (!(await canReflink(store.containersDirectory))) throw needsStack(name);
   await using clone = await NewFile.create(store.containersDirectory);
-  await frozen(() => native().reflink(clone.fd, top.fd));
+  const live = new LiveClone(clone.fd, top.fd);
+  await frozen({ ahead: () => live.ahead(signal), body: () => live.finish() });
   await setLength(clone.fd, top.sizeBytes);
   await sealNewImage(clone.fd, top.sizeBytes, { ...requireManifest(top), state: newUuid() });
   return await openLayer(`/proc/self/fd/${clone.fd}`, { label: target.label });

@@ -1,5 +1,6 @@
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { replayJournal } from '../image/check-filesystem';
+import { LiveClone } from '../image/clone-live';
 import { copyImage } from '../image/copy-image';
 import { setLength } from '../image/file-io';
 import { type ImageFile, writeManifest } from '../image/image-file';
@@ -7,10 +8,10 @@ import type { Manifest, SnapshotRecord } from '../image/manifest';
 import { NewFile } from '../image/new-file';
 import { sealNewImage } from '../image/seal';
 import { readSuperblock } from '../image/superblock';
-import { native } from '../native';
 import type { WorkOptions } from '../progress';
 import { newUuid } from '../uuid';
 import type { Store } from './store';
+import type { FrozenWork } from './while-frozen';
 
 /** An image with a manifest. */
 export type OwnImage = ImageFile & { readonly manifest: Manifest };
@@ -35,18 +36,19 @@ export async function copyAsSnapshot(
 }
 
 /**
- * As `copyAsSnapshot`, of a container that runs: `frozen` calls its body while the file system inside is frozen, and tells of it.
+ * As `copyAsSnapshot`, of a container that runs: `frozen` does its work around a freeze of the file system inside, and tells of it.
  * Throws ERR_LOOPBOX_NOT_SUPPORTED where the host has no reflinks.
  */
 export async function cloneAsSnapshot(
   store: Store,
   image: OwnImage,
   path: string,
-  frozen: (body: () => Promise<void>) => Promise<SnapshotRecord>,
+  frozen: (work: FrozenWork) => Promise<SnapshotRecord>,
   signal?: AbortSignal,
 ): Promise<SnapshotRecord> {
   await using file = await NewFile.create(store.containersDirectory);
-  const record = await frozen(() => native().reflink(file.fd, image.fd));
+  const live = new LiveClone(file.fd, image.fd);
+  const record = await frozen({ ahead: () => live.ahead(signal), body: () => live.finish() });
   await setLength(file.fd, image.sizeBytes);
   await publishCopy(file, image, path, record, newUuid(), signal);
   return record;

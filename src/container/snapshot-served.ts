@@ -13,6 +13,7 @@ import { drawState, topManifest } from './replace-top';
 import { requireManifest, runsElsewhere } from './snapshot-files';
 import type { TakenSnapshot } from './snapshot-options';
 import type { Store } from './store';
+import type { FrozenWork } from './while-frozen';
 import type { Work } from './work';
 
 /** Takes a snapshot of a container whose chain a storage server attaches. */
@@ -21,7 +22,7 @@ export async function snapshotServed(
   { name, target }: Work,
   top: LayerFile,
   snapshot: string,
-  frozen: (body: () => Promise<void>) => Promise<SnapshotRecord>,
+  frozen: (work: FrozenWork) => Promise<SnapshotRecord>,
 ): Promise<TakenSnapshot> {
   const { record, path } = await putTopAside(store, { name, target }, top, snapshot, frozen);
   return { record, how: 'delta', path };
@@ -29,14 +30,14 @@ export async function snapshotServed(
 
 /**
  * Gives a container whose chain a storage server attaches a new top: it is prepared beside the present, durably, and the server goes
- * over to it while the file system is frozen (`frozen` calls its body meanwhile). What was the top is called `NAME@KEPT` and is sealed.
+ * over to it while the file system is frozen (`frozen` does its work around that). What was the top is called `NAME@KEPT` and is sealed.
  */
 export async function putTopAside<T extends SnapshotRecord | undefined>(
   store: Store,
   { name, target }: Pick<Work, 'name' | 'target'>,
   top: LayerFile,
   kept: string,
-  frozen: (body: () => Promise<void>) => Promise<T>,
+  frozen: (work: FrozenWork) => Promise<T>,
 ): Promise<{ record: T; path: string }> {
   const control = new StackControl(target.directory.controlPath, name);
   const { layers, sizeBytes } = await control.status();
@@ -67,7 +68,7 @@ export async function putTopAside<T extends SnapshotRecord | undefined>(
     dataOffset: prepared.manifest.dataOffset,
     ownedEnd: 1,
   };
-  const record = await frozen(async () => void (await control.switchTop(request)));
+  const record = await frozen({ body: async () => void (await control.switchTop(request)) });
   await sealKept(commit, record);
   if (top.kind === 'image') await control.unguard();
   return { record, path: join(store.containersDirectory, namesOfCommit(commit).kept) };
