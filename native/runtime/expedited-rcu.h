@@ -6,7 +6,8 @@
 /**
  * While it lives, the kernel's grace periods are expedited (/sys/kernel/rcu_expedited, unless it is set already or
  * can't be). FIFREEZE waits for three of them, for two with writers held back already: some 10 ms each on an idle
- * machine, together less than 1 ms when expedited. The marker says so for the case that nobody comes to set it back.
+ * machine, together less than 1 ms when expedited; a move to another cgroup waits for one. The marker says so for the
+ * case that nobody comes to set it back.
  */
 class ExpeditedRcu {
  public:

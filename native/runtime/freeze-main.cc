@@ -2,12 +2,13 @@
  * loopbox-freeze: holds a container's file system frozen for a moment, from outside of the container, and thaws it
  * when told to, after a time limit, or when whoever told it to freeze has died, also in the middle of the freeze.
  *
- *     loopbox-freeze MARKER LIMIT_MS
+ *     loopbox-freeze MARKER LIMIT_MS [CGROUP_PROCS…]
  *
- * Descriptor 3 is open in the file system. Requests are single bytes on standard input: `s` syncs, `f` freezes, `t`
- * thaws; their end thaws, too, and ends the program. Each is answered by a line on standard output:
+ * Descriptor 3 is open in the file system. It first moves itself to the cgroups whose cgroup.procs it is told. Requests
+ * are single bytes on standard input: `s` syncs, `f` freezes, `t` thaws; their end thaws, too, and ends the program.
+ * Each is answered by a line on standard output:
  *
- *     ready             once, at the beginning: the marker is locked
+ *     ready             once, at the beginning: the marker is locked, and it is in its cgroups
  *     synced|frozen NS  done, in so many nanoseconds
  *     thawed NS         after so many since the freeze began, and nobody has thawed it in between
  *     lost NS           somebody else has thawed it before
@@ -24,6 +25,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 
 #include "expedited-rcu.h"
 #include "freeze-hold.h"
@@ -69,6 +71,16 @@ void Answer(char request, FreezeHold& hold, FreezeMarker& marker, nanoseconds li
   }
 }
 
+/** A first move waits for a grace period. */
+void MoveTo(std::span<char*> cgroups, FreezeMarker& marker) {
+  if (cgroups.empty()) return;
+  const ExpeditedRcu expedited(marker);
+  for (const char* processes : cgroups) {
+    const Fd file(Check(open(processes, O_WRONLY | O_CLOEXEC), "open", processes));
+    CheckOn(file.get(), write(file.get(), "0", 1), "write");
+  }
+}
+
 /** Returns at the end of the requests. */
 void Serve(FreezeHold& hold, FreezeMarker& marker, nanoseconds limit) {
   for (;;) {
@@ -90,8 +102,8 @@ void Serve(FreezeHold& hold, FreezeMarker& marker, nanoseconds limit) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    fprintf(stderr, "usage: loopbox-freeze MARKER LIMIT_MS\n");
+  if (argc < 3) {
+    fprintf(stderr, "usage: loopbox-freeze MARKER LIMIT_MS [CGROUP_PROCS...]\n");
     return 2;
   }
   // What the caller's caller left open (a lock in a shell) must not be held for as long as a freeze may take.
@@ -103,6 +115,7 @@ int main(int argc, char** argv) {
   umask(0077);
   try {
     FreezeMarker marker(argv[1], kMarkerPatienceMs);
+    MoveTo(std::span(argv, static_cast<size_t>(argc)).subspan(3), marker);
     FreezeHold hold(kFileSystem);
     dprintf(STDOUT_FILENO, "ready\n");
     Serve(hold, marker, std::chrono::milliseconds(atoi(argv[2])));

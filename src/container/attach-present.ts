@@ -4,6 +4,7 @@ import { LoopboxError } from '../errors';
 import { Chain } from '../image/chain';
 import { parseFileName } from '../image/file-names';
 import type { LayerFile } from '../image/layer-file';
+import type { ScanOptions } from '../image/state-index';
 import { attachGuard } from '../loop/stack-server';
 import type { Transport } from '../loop/transports';
 import type { Warn } from '../progress';
@@ -23,9 +24,9 @@ export interface ClaimedPresent extends AsyncDisposable {
 }
 
 /** Opens and claims a container's files for a start. ERR_LOOPBOX_IN_USE where they are attached or copied elsewhere; else as `openChain`. */
-export async function openToStart(store: Store, target: Target, options: { signal?: AbortSignal | undefined }): Promise<ClaimedPresent> {
+export async function openToStart(store: Store, target: Target, options: Pick<ScanOptions, 'signal' | 'held'>): Promise<ClaimedPresent> {
   await using cleanup = new CleanupStack();
-  const chain = cleanup.use(await openChain(store, target, { write: true, signal: options.signal }));
+  const chain = cleanup.use(await openChain(store, target, { write: true, signal: options.signal, held: options.held }));
   if (chain.top.kind === 'delta' && target.name === undefined) throw notOfStore(target);
   if ((await chooseAttach(store, chain.top, target)) === 'direct') {
     await claimImage(chain.top, 'exclusive');

@@ -71,7 +71,8 @@ async function checkState(
     if (isCorrupt(error)) return error;
     throw error;
   });
-  if (snapshot === undefined && !container.includes('/')) await files.addOwn(await StoreFiles.scan(store, options.signal), container);
+  if (snapshot === undefined && !container.includes('/'))
+    await files.addOwn(await StoreFiles.scan(store, { signal: options.signal }), container);
   if (opened instanceof LoopboxError) {
     files.addReason(opened, opened.path ?? container);
     return { name: argument, sound: false, files: files.all, fileSystem: null, repair: null };

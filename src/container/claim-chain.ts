@@ -1,4 +1,5 @@
 import type { Chain } from '../image/chain';
+import type { ScanOptions } from '../image/state-index';
 import { claimImage, takeSharedLock } from './disk';
 import { openChain } from './open-chain';
 import type { Store } from './store';
@@ -8,8 +9,12 @@ import type { Target } from './target';
  * Opens all files of a present that is to be changed, whole image or chain, and claims them for as long as they are open: the top for this
  * command alone, what is below shared. Throws ERR_LOOPBOX_IN_USE, and as `openChain`.
  */
-export async function openPresent(store: Store, { path, label }: Pick<Target, 'path' | 'label'>, signal?: AbortSignal): Promise<Chain> {
-  const chain = await openChain(store, { path, label }, { write: true, signal });
+export async function openPresent(
+  store: Store,
+  { path, label }: Pick<Target, 'path' | 'label'>,
+  options: Pick<ScanOptions, 'signal' | 'held'> = {},
+): Promise<Chain> {
+  const chain = await openChain(store, { path, label }, { write: true, ...options });
   try {
     await claimImage(chain.top, 'exclusive');
     for (const layer of chain.layers.slice(0, -1)) await takeSharedLock(layer);

@@ -70,7 +70,7 @@ async function link(store: Store, from: string, name: string, options: CloneOpti
   await using work = await workOn(store, container, 'clone', options.signal);
   const path =
     snapshot === undefined ? await pathOfPresent(store, work, options.signal) : findSnapshot(work.files, container, snapshot).path;
-  await using chain = await openChain(store, { path, label: from }, { signal: options.signal });
+  await using chain = await openChain(store, { path, label: from }, { signal: options.signal, held: work.held });
   for (const layer of chain.layers) await claimImage(layer, 'shared');
   requireManifest(chain.top);
   const published = await publishLinked(store, name, chain, contentOf(chain), options);
@@ -78,23 +78,24 @@ async function link(store: Store, from: string, name: string, options: CloneOpti
 }
 
 /** What can be stood on: of a container that runs, what was its top until now. */
-async function pathOfPresent(store: Store, { target, name }: Work, signal: AbortSignal | undefined): Promise<string> {
+async function pathOfPresent(store: Store, work: Work, signal: AbortSignal | undefined): Promise<string> {
+  const { target } = work;
   const { running, record } = await inspectRun(target.directory);
   if (!running || !record.server) {
     await requireStopped(store, target, 'clone');
-    await freezePresent(store, target, signal);
+    await freezePresent(store, work, signal);
     return target.path;
   }
-  await using passing = await openPassingSnapshot(store, target, name, record, signal);
+  await using passing = await openPassingSnapshot(store, work, record, signal);
   return passing.path;
 }
 
 /** Only a sealed file is stood on; the next start of its container goes on in another. */
-async function freezePresent(store: Store, target: Work['target'], signal: AbortSignal | undefined): Promise<void> {
-  await using present = await openPresent(store, target, signal);
+async function freezePresent(store: Store, { target, held }: Work, signal: AbortSignal | undefined): Promise<void> {
+  await using present = await openPresent(store, target, { signal, held });
   requireManifest(present.top);
-  await freezeTop(present.top);
-  await seal(present.top);
+  await freezeTop(present.top, held);
+  await seal(present.top, {}, held);
 }
 
 function contentOf({ top }: Chain): Pick<Manifest, 'config' | 'template'> {

@@ -1,4 +1,5 @@
 import { LoopboxError } from '../errors';
+import type { HeldFiles } from '../image/held-files';
 import type { Warn } from '../progress';
 import { inspectRun } from '../runtime/status';
 import { openChain } from './open-chain';
@@ -16,18 +17,18 @@ export async function filesOf(store: Store, argument: string, warn: Warn): Promi
   const { container, snapshot } = parseSnapshotArgument(argument);
   if (snapshot !== undefined) {
     await using work = await workOn(store, container, 'list files of');
-    return await pathsOf(store, findSnapshot(work.files, container, snapshot).path, argument);
+    return await pathsOf(store, findSnapshot(work.files, container, snapshot).path, argument, work.held);
   }
   const target = resolveTarget(store, container);
-  await using _lock = await lockTarget(store, target);
+  await using lock = await lockTarget(store, target);
   if ((await inspectRun(target.directory)).running) {
     warn(`"${argument}" is running: a copy of its files is what a power cut would leave`);
   }
-  return await pathsOf(store, target.path, argument);
+  return await pathsOf(store, target.path, argument, lock.held);
 }
 
-async function pathsOf(store: Store, path: string, label: string): Promise<string[]> {
-  await using chain = await openChain(store, { path, label });
+async function pathsOf(store: Store, path: string, label: string, held?: HeldFiles): Promise<string[]> {
+  await using chain = await openChain(store, { path, label }, { held });
   // The seal of what a merge writes to has no checksum.
   const isMerging = chain.layers.some(({ kind, manifest }) => {
     const checksum = kind === 'image' ? manifest?.sealed?.superblockCrc32c : manifest?.sealed?.mapCrc32c;

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { formatFileName, freshNumber } from '../image/file-names';
 import { writeManifest } from '../image/image-file';
 import type { LayerFile } from '../image/layer-file';
-import type { IndexedFile } from '../image/state-index';
+import type { IndexedFile, ScanOptions } from '../image/state-index';
 import { newUuid } from '../uuid';
 import { chooseAttach } from './attach-choice';
 import { openPresent } from './claim-chain';
@@ -19,16 +19,17 @@ import { openTarget, type Target } from './target';
  * Before a stopped container's present is written to: where clones or older states stand on it, its state is kept, frozen, in a file without a
  * name. The present is then a new top on that; or what it was, where its disk is a whole image and has to stay one, or the host can share blocks.
  */
-export async function keepStateOfOthers(store: Store, target: Target, signal?: AbortSignal): Promise<void> {
+export async function keepStateOfOthers(store: Store, target: Target, options: Pick<ScanOptions, 'signal' | 'held'> = {}): Promise<void> {
+  const { signal } = options;
   const { name } = target;
   if (name === undefined) return;
   const isLinked = await isLinkedBackup(target);
   // Only deltas stand on anything.
   if (!isLinked && !store.hasDeltas()) return;
-  const files = await StoreFiles.scan(store, signal);
+  const files = await StoreFiles.scan(store, options);
   const top = files.top(name);
   if (!top || !(isLinked || isStoodOn(files, top))) return;
-  await using present = await openPresent(store, target, signal);
+  await using present = await openPresent(store, target, options);
   const manifest = requireManifest(present.top);
   const isKept = files.index.providers(manifest.state).some(({ path }) => path !== top.path);
   if (isKept && !isLinked && !isMerged(files, top)) {
@@ -42,7 +43,7 @@ export async function keepStateOfOthers(store: Store, target: Target, signal?: A
     await copyAsSnapshot(store, present.top as OwnImage, path, undefined, { signal, isStoodOn: true });
     return;
   }
-  await replaceStoppedTop(store, { name, present, kept: `~${number}` });
+  await replaceStoppedTop(store, { name, present, kept: `~${number}`, held: options.held });
   target.path = store.containerPath(name);
 }
 

@@ -51,7 +51,7 @@ export async function mapContainer(store: Store, argument: string, options: MapO
   const place =
     snapshot === undefined
       ? resolveTarget(store, container)
-      : { path: findSnapshot(await StoreFiles.scan(store, options.signal), container, snapshot).path, label: argument };
+      : { path: findSnapshot(await StoreFiles.scan(store, { signal: options.signal }), container, snapshot).path, label: argument };
   await using chain = await openChain(store, place, { signal: options.signal });
   return await mapChain(chain, argument, options);
 }

@@ -3,6 +3,7 @@ import { CleanupStack } from '../cleanup';
 import { type Chain, resolveChain } from '../image/chain';
 import { indexForChain } from '../image/chain-index';
 import { type LayerFile, openLayer } from '../image/layer-file';
+import type { ScanOptions } from '../image/state-index';
 import { inspectRun } from '../runtime/status';
 import { claimImage } from './disk';
 import { openPassingSnapshot } from './passing-snapshot';
@@ -19,22 +20,22 @@ export interface ChainPlace {
   label: string;
 }
 
+export interface ChainOptions extends Pick<ScanOptions, 'signal' | 'held'> {
+  /** Opens what belongs to the top's own container for writing, too. */
+  write?: boolean;
+}
+
 /** Opens a file with all that it stands on: what lies beside it first, then the store. Nothing is locked. Errors as of `openLayer` and `resolveChain`. */
-export async function openChain(
-  store: Store,
-  { path, label }: ChainPlace,
-  options: { write?: boolean; signal?: AbortSignal | undefined } = {},
-): Promise<Chain> {
+export async function openChain(store: Store, { path, label }: ChainPlace, options: ChainOptions = {}): Promise<Chain> {
   const write = options.write ?? false;
   return chainBelow(store, await openLayer(path, { label, write }), options);
 }
 
 /** The chain of an open file, which takes it over. */
-function chainBelow(store: Store, top: LayerFile, options: { write?: boolean; signal?: AbortSignal | undefined }): Promise<Chain> {
+function chainBelow(store: Store, top: LayerFile, { signal, held, write = false }: ChainOptions): Promise<Chain> {
   const { containersDirectory, templatesDirectory } = store;
   const directories = [dirname(top.path), containersDirectory, templatesDirectory];
-  const write = options.write ?? false;
-  return resolveChain(top, () => indexForChain(top, directories, { containersDirectory, signal: options.signal }), { write });
+  return resolveChain(top, () => indexForChain(top, directories, { containersDirectory, signal, held }), { write });
 }
 
 /** A state that is open to be read, and that nobody changes while it is. */
@@ -53,7 +54,11 @@ export async function openView(store: Store, argument: string, verb: string, sig
   if (snapshot === undefined) return openPresent(store, container, verb, signal);
   // Only until all is open: names may change then, but nothing is taken from a file that others have open.
   await using work = await workOn(store, container, verb, signal);
-  const chain = await openClaimed(store, { path: findSnapshot(work.files, container, snapshot).path, label: argument }, signal);
+  const chain = await openClaimed(
+    store,
+    { path: findSnapshot(work.files, container, snapshot).path, label: argument },
+    { signal, held: work.held },
+  );
   return { label: argument, chain, [Symbol.asyncDispose]: () => chain.close() };
 }
 
@@ -61,14 +66,15 @@ async function openPresent(store: Store, argument: string, verb: string, signal:
   const target = resolveTarget(store, argument);
   await using cleanup = new CleanupStack();
   const lock = cleanup.use(await lockTarget(store, target, signal));
+  const { held } = lock;
   const { running, record } = await inspectRun(target.directory);
   if (running && target.name !== undefined && !target.byPath) {
-    const layer = await openPassingSnapshot(store, target, target.name, record, signal);
-    const chain = await claimLayers(await chainBelow(store, layer, { signal }));
+    const layer = await openPassingSnapshot(store, { target, name: target.name, held }, record, signal);
+    const chain = await claimLayers(await chainBelow(store, layer, { signal, held }));
     return { label: target.label, chain, [Symbol.asyncDispose]: () => chain.close() };
   }
   await requireStopped(store, target, verb);
-  const chain = await openClaimed(store, target, signal);
+  const chain = await openClaimed(store, target, { signal, held });
   cleanup.disarm();
   const close = async () => {
     await using _lock = lock;
@@ -77,8 +83,8 @@ async function openPresent(store: Store, argument: string, verb: string, signal:
   return { label: target.label, chain, [Symbol.asyncDispose]: close };
 }
 
-async function openClaimed(store: Store, place: ChainPlace, signal: AbortSignal | undefined): Promise<Chain> {
-  return claimLayers(await openChain(store, place, { signal }));
+async function openClaimed(store: Store, place: ChainPlace, options: ChainOptions): Promise<Chain> {
+  return claimLayers(await openChain(store, place, options));
 }
 
 /** Claims all files of a chain to be read; closes it where that fails. */

@@ -13,7 +13,8 @@ import { needsStack } from './snapshot-running';
 import { putTopAside } from './snapshot-served';
 import type { Store } from './store';
 import type { Target } from './target';
-import { type FrozenWork, whileFrozen } from './while-frozen';
+import type { Work } from './work';
+import { ComingFreeze, type FrozenWork } from './coming-freeze';
 
 /**
  * Opens what a running container of the store has on its disk at this moment, sealed: what was its top, which goes on without a name under a new one and
@@ -22,19 +23,19 @@ import { type FrozenWork, whileFrozen } from './while-frozen';
  */
 export async function openPassingSnapshot(
   store: Store,
-  target: Target,
-  name: string,
+  { target, name, held }: Pick<Work, 'target' | 'name' | 'held'>,
   run: RunRecord,
   signal?: AbortSignal,
 ): Promise<LayerFile> {
+  await using freeze = new ComingFreeze(target, run, signal);
   await using top = await openLayer(target.path, { label: target.label, write: true });
   const frozen = async (work: FrozenWork) => {
-    const { held } = await whileFrozen(target, run, work, signal);
+    const { held } = await freeze.around(work);
     if (!held) throw thawedTooEarly(target);
     return undefined;
   };
   if (run.server) {
-    const { path } = await putTopAside(store, { name, target }, top, `~${freshNumber(store.fileNamesOf(name), name)}`, frozen);
+    const { path } = await putTopAside(store, { name, target, held }, top, `~${freshNumber(store.fileNamesOf(name), name)}`, frozen);
     return await openLayer(path, { label: target.label });
   }
   if (!(await canReflink(store.containersDirectory))) throw needsStack(name);

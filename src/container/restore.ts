@@ -64,20 +64,20 @@ async function restore(store: Store, argument: string, options: RestoreOptions):
   await requireStopped(store, work.target, 'restore');
   const kept = await bringBack(store, work, path, argument, options);
   work.target.path = store.containerPath(container);
-  if (wasRunning) await startLocked(store, work.target, { signal: options.signal, warn: options.warn });
+  if (wasRunning) await startLocked(store, work.target, { signal: options.signal, warn: options.warn, held: work.held });
   return { name: container, from: argument, kept: `${container}@${kept}` };
 }
 
 async function bringBack(
   store: Store,
-  { name, target, files }: Work,
+  { name, target, files, held }: Work,
   path: string,
   label: string,
   options: RestoreOptions,
 ): Promise<string> {
   await using cleanup = new CleanupStack();
-  const present = cleanup.use(await openPresent(store, target, options.signal));
-  const chain = cleanup.use(await openChain(store, { path, label }, { signal: options.signal }));
+  const present = cleanup.use(await openPresent(store, target, { signal: options.signal, held }));
+  const chain = cleanup.use(await openChain(store, { path, label }, { signal: options.signal, held }));
   // A snapshot may stand on the present, which is claimed already.
   for (const layer of chain.layers) if (layer.inode !== present.top.inode) await claimImage(layer, 'shared');
   const manifest = requireManifest(present.top);
@@ -87,7 +87,7 @@ async function bringBack(
   const record: SnapshotRecord = { name: kept, created: now.toISOString(), consistency: 'stopped' };
   const config = options.diskOnly ? manifest.config : restoredConfig(requireManifest(chain.top).config, manifest.config);
   const attach = await chooseAttach(store, present.top, { name });
-  if (attach === 'stack') await replaceStoppedTop(store, { name, present, kept, record, on: { chain, config } });
+  if (attach === 'stack') await replaceStoppedTop(store, { name, present, kept, record, held, on: { chain, config } });
   else await replaceWhole(store, { name, present, kept, record, chain, config }, options);
   return kept;
 }

@@ -3,6 +3,7 @@ import { CleanupStack } from '../cleanup';
 import { LoopboxError } from '../errors';
 import type { Chain } from '../image/chain';
 import { copyView } from '../image/copy-view';
+import type { HeldFiles } from '../image/held-files';
 import { openImage, placeManifest } from '../image/image-file';
 import { NewFile } from '../image/new-file';
 import { setReadOnlyFeature } from '../image/superblock';
@@ -99,9 +100,10 @@ async function runTarget(
 ): Promise<RunningContainer> {
   let attach: AttachClient | undefined;
   let watch: FileLock | undefined;
-  const record = await locked(store, target, options.signal, () =>
+  const record = await locked(store, target, options.signal, (held) =>
     start({
       signal: options.signal,
+      held,
       warn: options.warn,
       ...(options.change && { change: options.change }),
       terminal: options.terminal,
@@ -146,9 +148,14 @@ async function runTarget(
   return { name: target.label, record, interrupt, ended: followToEnd() };
 }
 
-async function locked<T>(store: Store, target: Target, signal: AbortSignal | undefined, body: () => Promise<T>): Promise<T> {
-  await using _lock = await lockTarget(store, target, signal);
-  return await body();
+async function locked<T>(
+  store: Store,
+  target: Target,
+  signal: AbortSignal | undefined,
+  body: (held: HeldFiles | undefined) => Promise<T>,
+): Promise<T> {
+  await using lock = await lockTarget(store, target, signal);
+  return await body(lock.held);
 }
 
 /** A copy of the file's present without a name: beside it, to share blocks where the host can, or in the store where that can't be written. */

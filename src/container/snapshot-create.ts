@@ -41,10 +41,10 @@ async function snapshotStopped(store: Store, work: Work, record: SnapshotRecord,
   const { target, name, files } = work;
   if (options.pre !== undefined || options.post !== undefined) options.warn(`"${name}" does not run: no hooks are run`);
   await requireStopped(store, target, 'take a snapshot of');
-  await using present = await openPresent(store, target, options.signal);
+  await using present = await openPresent(store, target, { signal: options.signal, held: work.held });
   const manifest = requireManifest(present.top);
   if ((await chooseAttach(store, present.top, { name })) === 'stack') {
-    await replaceStoppedTop(store, { name, present, kept: record.name, record });
+    await replaceStoppedTop(store, { name, present, kept: record.name, record, held: work.held });
     return { record, how: 'delta', path: snapshotPath(store, name, record.name, present.top.kind === 'image' ? 'img' : 'delta') };
   }
   const isStoodOn = files.index.children(manifest.state).length > 0;

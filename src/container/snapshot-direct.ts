@@ -11,7 +11,7 @@ import { readSuperblock } from '../image/superblock';
 import type { WorkOptions } from '../progress';
 import { newUuid } from '../uuid';
 import type { Store } from './store';
-import type { FrozenWork } from './while-frozen';
+import type { FrozenWork } from './coming-freeze';
 
 /** An image with a manifest. */
 export type OwnImage = ImageFile & { readonly manifest: Manifest };

@@ -44,12 +44,17 @@ export async function mountSnapshot(
 }
 
 /** A snapshot may stand on the present of its container, which then gets another one: its next start must not wait for a umount. */
-async function openToLook(store: Store, { target }: Work, place: { path: string; label: string }, signal?: AbortSignal): Promise<Chain> {
-  const chain = await openChain(store, place, { signal });
+async function openToLook(
+  store: Store,
+  { target, held }: Work,
+  place: { path: string; label: string },
+  signal?: AbortSignal,
+): Promise<Chain> {
+  const chain = await openChain(store, place, { signal, held });
   if (chain.layers.every(({ path }) => path !== target.path)) return chain;
   await chain.close();
-  await keepStateOfOthers(store, target, signal);
-  return await openChain(store, place, { signal });
+  await keepStateOfOthers(store, target, { signal, held });
+  return await openChain(store, place, { signal, held });
 }
 
 async function attachReadOnly(image: ImageFile, label: string, { warn }: { warn: Warn }): Promise<LoopDevice> {

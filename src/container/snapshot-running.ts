@@ -10,7 +10,7 @@ import { requireManifest, runsElsewhere, snapshotPath } from './snapshot-files';
 import type { SnapshotAbout, SnapshotOptions, TakenSnapshot } from './snapshot-options';
 import { snapshotServed } from './snapshot-served';
 import type { Store } from './store';
-import { type FrozenWork, whileFrozen } from './while-frozen';
+import { ComingFreeze, type FrozenWork } from './coming-freeze';
 import type { Work } from './work';
 
 /** Takes a snapshot of a container that runs, while its file system is frozen: a new top, or a clone of its file where no server attaches it. */
@@ -22,11 +22,12 @@ export async function snapshotRunning(
   options: SnapshotOptions,
 ): Promise<TakenSnapshot> {
   const { name, target } = work;
+  await using freeze = new ComingFreeze(target, run, options.signal);
   await using file = await openLayer(target.path, { label: name, write: true });
   const manifest = requireManifest(file);
   const frozen = async (inside: FrozenWork): Promise<SnapshotRecord> => {
     const context = { store, target, run, hooks: hooksFor(manifest, options), warn: options.warn, signal: options.signal };
-    const { value, codes } = await withHooks(context, () => whileFrozen(target, run, inside, options.signal));
+    const { value, codes } = await withHooks(context, () => freeze.around(inside));
     const consistency = !value.held ? 'crash' : codes.pre === undefined ? 'filesystem' : 'application';
     return { ...about, consistency, frozenMs: value.frozenMs, ...(Object.keys(codes).length > 0 && { hooks: codes }) };
   };

@@ -13,18 +13,18 @@ import { drawState, topManifest } from './replace-top';
 import { requireManifest, runsElsewhere } from './snapshot-files';
 import type { TakenSnapshot } from './snapshot-options';
 import type { Store } from './store';
-import type { FrozenWork } from './while-frozen';
+import type { FrozenWork } from './coming-freeze';
 import type { Work } from './work';
 
 /** Takes a snapshot of a container whose chain a storage server attaches. */
 export async function snapshotServed(
   store: Store,
-  { name, target }: Work,
+  work: Work,
   top: LayerFile,
   snapshot: string,
   frozen: (work: FrozenWork) => Promise<SnapshotRecord>,
 ): Promise<TakenSnapshot> {
-  const { record, path } = await putTopAside(store, { name, target }, top, snapshot, frozen);
+  const { record, path } = await putTopAside(store, work, top, snapshot, frozen);
   return { record, how: 'delta', path };
 }
 
@@ -34,7 +34,7 @@ export async function snapshotServed(
  */
 export async function putTopAside<T extends SnapshotRecord | undefined>(
   store: Store,
-  { name, target }: Pick<Work, 'name' | 'target'>,
+  { name, target, held }: Pick<Work, 'name' | 'target' | 'held'>,
   top: LayerFile,
   kept: string,
   frozen: (work: FrozenWork) => Promise<T>,
@@ -43,7 +43,7 @@ export async function putTopAside<T extends SnapshotRecord | undefined>(
   const { layers, sizeBytes } = await control.status();
   const served = layers.at(-1);
   if (served?.device !== top.device || served.inode !== top.inode) throw runsElsewhere(target);
-  const state = await drawState(top);
+  const state = await drawState(top, held);
   const manifest = requireManifest(top);
   const extension = top.kind === 'image' ? 'img' : 'delta';
   const commit: TopCommit = { directory: store.containersDirectory, name, extension, kept };
@@ -69,7 +69,7 @@ export async function putTopAside<T extends SnapshotRecord | undefined>(
     ownedEnd: 1,
   };
   const record = await frozen({ body: async () => void (await control.switchTop(request)) });
-  await sealKept(commit, record);
+  await sealKept(commit, record, held);
   if (top.kind === 'image') await control.unguard();
   return { record, path: join(store.containersDirectory, namesOfCommit(commit).kept) };
 }

@@ -1,6 +1,7 @@
 import { CleanupStack } from '../cleanup';
 import { LoopboxError } from '../errors';
 import { checkFileSystem, replayJournal } from '../image/check-filesystem';
+import type { HeldFiles } from '../image/held-files';
 import { writeManifest } from '../image/image-file';
 import { type LayerFile, openLayer } from '../image/layer-file';
 import { type Config, defaultConfig } from '../image/manifest';
@@ -27,6 +28,8 @@ import { lockTarget } from './work';
 export interface StartOptions {
   signal?: AbortSignal | undefined;
   warn: Warn;
+  /** What was read of the container's files since its verb lock is held. */
+  held?: HeldFiles | undefined;
   /** Changes of the config for this run only. */
   change?: ConfigChange;
   terminal?: boolean;
@@ -44,14 +47,14 @@ export interface StartOptions {
  */
 export async function startContainer(store: Store, argument: string, options: StartOptions): Promise<RunRecord> {
   const target = resolveTarget(store, argument);
-  await using _lock = await lockTarget(store, target, options.signal);
-  return await startLocked(store, target, options);
+  await using lock = await lockTarget(store, target, options.signal);
+  return await startLocked(store, target, { ...options, held: lock.held });
 }
 
 /** As `startContainer`, for a caller that holds the verb lock. */
 export async function startLocked(store: Store, target: Target, options: StartOptions): Promise<RunRecord> {
   await requireStopped(store, target, 'start');
-  await keepStateOfOthers(store, target, options.signal);
+  await keepStateOfOthers(store, target, options);
   await using present = await openToStart(store, target, options);
   return await startPresent(store, target, present, options);
 }

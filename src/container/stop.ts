@@ -85,9 +85,9 @@ export async function restartContainer(store: Store, argument: string, options: 
       hint: `loopbox stop ${argument}`,
     });
   }
-  await using _lock = await lockTarget(store, target, options.signal);
+  await using lock = await lockTarget(store, target, options.signal);
   await stopLocked(target, options);
-  await startLocked(store, target, options);
+  await startLocked(store, target, { ...options, held: lock.held });
 }
 
 /** Sends a signal, by name or number, to the container's command. Throws ERR_LOOPBOX_WRONG_STATE where it does not run. */

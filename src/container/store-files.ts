@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { type IndexedFile, StateIndex } from '../image/state-index';
+import { type IndexedFile, type ScanOptions, StateIndex } from '../image/state-index';
 import type { Store } from './store';
 
 /** The files of a store as they stand on each other, of one moment. */
@@ -20,9 +20,9 @@ export class StoreFiles {
     }
   }
 
-  static async scan(store: Store, signal?: AbortSignal): Promise<StoreFiles> {
+  static async scan(store: Store, options: Pick<ScanOptions, 'signal' | 'held'> = {}): Promise<StoreFiles> {
     const { containersDirectory, templatesDirectory } = store;
-    return new StoreFiles(store, await StateIndex.scan([containersDirectory, templatesDirectory], { containersDirectory, signal }));
+    return new StoreFiles(store, await StateIndex.scan([containersDirectory, templatesDirectory], { ...options, containersDirectory }));
   }
 
   /** The files that hold a container's states: its present first, then snapshots, oldest first, then what has no name. */

@@ -23,7 +23,7 @@ export async function requireUnused(store: Store, name: string): Promise<void> {
 
 /** Makes every file that stands on a template a whole image. Throws ERR_LOOPBOX_WRONG_STATE where one of their containers runs. */
 export async function freeUsers(store: Store, name: string, options: WorkOptions): Promise<void> {
-  for (const user of usersOfTemplate(await StoreFiles.scan(store, options.signal), name)) {
+  for (const user of usersOfTemplate(await StoreFiles.scan(store, { signal: options.signal }), name)) {
     await using work = await workOn(store, user, 'flatten', options.signal);
     await requireStopped(store, work.target, 'flatten');
     const template = work.files.template(name);

@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LoopboxError } from '../errors';
 import { parseFileName } from '../image/file-names';
+import { HeldFiles } from '../image/held-files';
 import { isNameless } from '../image/merge-context';
 import { recover } from '../image/recover';
 import type { IndexedFile } from '../image/state-index';
@@ -16,24 +17,28 @@ import type { Store } from './store';
 import { StoreFiles } from './store-files';
 import { namedTarget, requireName, resolveTarget, type Target } from './target';
 
+/** A verb lock, with what was read of the container's files since it is held. */
+export type TargetLock = FileLock & { held?: HeldFiles };
+
 /**
  * Takes the verb lock of what a command works on. Of a container of the store it first finishes what a killed command left; the target's path is
  * then where its present is now. Throws ERR_LOOPBOX_LOCKED after 10 s, ERR_LOOPBOX_CORRUPT where it is not certain what the present is.
  */
-export async function lockTarget(store: Store, target: Target, signal?: AbortSignal): Promise<FileLock> {
+export async function lockTarget(store: Store, target: Target, signal?: AbortSignal): Promise<TargetLock> {
   const lock = await takeVerbLock(target.verbLockPath, target.label, signal);
   if (target.name === undefined) return lock;
   try {
-    await recoverContainer(store, target, target.name);
+    const held = new HeldFiles(store.containersDirectory, target.name);
+    await recoverContainer(store, target, target.name, held);
     target.path = store.containerPath(target.name);
-    return lock;
+    return Object.assign(lock, { held });
   } catch (error) {
     await lock.close();
     throw error;
   }
 }
 
-async function recoverContainer(store: Store, target: Target, name: string): Promise<void> {
+async function recoverContainer(store: Store, target: Target, name: string, held?: HeldFiles): Promise<void> {
   const [only, ...others] = store.fileNamesOf(name);
   const absent = store.absentNames();
   // A present that is alone has nothing to be recovered from, unless it was renamed, and what belongs to it was not yet.
@@ -45,7 +50,7 @@ async function recoverContainer(store: Store, target: Target, name: string): Pro
   }
   const live = await servedFile(store, target, name);
   if (live && others.some((fileName) => isNameless({ parsed: parseFileName(fileName) }))) await dropLeases(target);
-  await recover(store.containersDirectory, name, { live, renameRest: async (from, to) => moveRunAlong(store, from, to) });
+  await recover(store.containersDirectory, name, { live, held, renameRest: async (from, to) => moveRunAlong(store, from, to) });
 }
 
 /** The container that was called NAME when a rename of it was killed, and has left files under that name. */
@@ -101,6 +106,8 @@ export interface Work extends AsyncDisposable {
   name: string;
   target: Target;
   files: StoreFiles;
+  /** What was read of the container's files since its verb lock is held. */
+  readonly held: HeldFiles | undefined;
   /** Lets other commands have the container for a moment, longer if told; names and files may be others afterwards. */
   pause(forMs?: number): Promise<void>;
 }
@@ -117,10 +124,20 @@ export async function workOn(store: Store, argument: string, verb: string, signa
   };
   try {
     if (!existsSync(target.path)) resolveTarget(store, name);
-    let files = await StoreFiles.scan(store, signal);
+    const { held } = lock;
+    let files = await StoreFiles.scan(store, { signal, held });
     // What an earlier command could not take away, because it was mounted, say.
-    if (await unlinkUnneeded(store, name, files)) files = await StoreFiles.scan(store, signal);
-    return { name, target, files, pause, [Symbol.asyncDispose]: () => lock.close() };
+    if (await unlinkUnneeded(store, name, files)) files = await StoreFiles.scan(store, { signal, held });
+    return {
+      name,
+      target,
+      files,
+      pause,
+      get held() {
+        return lock.held;
+      },
+      [Symbol.asyncDispose]: () => lock.close(),
+    };
   } catch (error) {
     await lock.close();
     throw error;

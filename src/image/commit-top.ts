@@ -5,6 +5,7 @@ import { newUuid } from '../uuid';
 import { createDelta } from './delta-file';
 import type { Geometry } from './delta-geometry';
 import { formatFileName, type LayerExtension } from './file-names';
+import type { HeldFiles } from './held-files';
 import { openLayer } from './layer-file';
 import type { DeltaManifest, Manifest, SnapshotRecord } from './manifest';
 import { syncDirectory } from './new-file';
@@ -86,24 +87,24 @@ async function keepsRenamesInOrder(directory: string): Promise<boolean> {
 }
 
 /** Seals the file that was the top until a commit, with what is to be told of it. Idempotent. */
-export async function sealKept(commit: TopCommit, snapshot?: SnapshotRecord): Promise<void> {
+export async function sealKept(commit: TopCommit, snapshot?: SnapshotRecord, held?: HeldFiles): Promise<void> {
   await using file = await openLayer(join(commit.directory, namesOfCommit(commit).kept), { write: true, noFollow: true });
-  await seal(file, snapshot && { snapshot });
+  await seal(file, snapshot && { snapshot }, held);
 }
 
 /**
  * Gives a container that nobody runs a new top: prepare, commit, seal what was the top. A cut leaves the old top or the new one, as
  * `recover` has it.
  */
-export async function replaceTop(next: NewTop, commit: TopCommit, snapshot?: SnapshotRecord): Promise<void> {
-  for await (const _ of replaceSteps(next, commit, snapshot));
+export async function replaceTop(next: NewTop, commit: TopCommit, snapshot?: SnapshotRecord, held?: HeldFiles): Promise<void> {
+  for await (const _ of replaceSteps(next, commit, snapshot, held));
 }
 
 /** `replaceTop`, a step at a time. */
-export async function* replaceSteps(next: NewTop, commit: TopCommit, snapshot?: SnapshotRecord): AsyncGenerator<string> {
+export async function* replaceSteps(next: NewTop, commit: TopCommit, snapshot?: SnapshotRecord, held?: HeldFiles): AsyncGenerator<string> {
   await prepareTop(next);
   yield 'it is prepared';
   yield* commitSteps(commit, 'delta');
-  await sealKept(commit, snapshot);
+  await sealKept(commit, snapshot, held);
   yield 'what was the top is sealed';
 }

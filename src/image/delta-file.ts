@@ -52,9 +52,9 @@ export function openDelta(path: string, options: OpenOptions = {}): Promise<Delt
   });
 }
 
-/** Judges an open file as a delta; undefined for what has no delta's manifest. */
-export async function judgeDelta(file: RegularFile): Promise<DeltaFile | undefined> {
-  const found = decodeManifest(await readAt(file.fd, 0, slotsLength), file.label);
+/** Judges an open file as a delta, whose first 64 KiB the caller may have read; undefined for what has no delta's manifest. */
+export async function judgeDelta(file: RegularFile, head?: Buffer): Promise<DeltaFile | undefined> {
+  const found = decodeManifest(head ?? (await readAt(file.fd, 0, slotsLength)), file.label);
   if (!found) return undefined;
   if (found.manifest.kind !== 'delta') throw corrupt(file.label, 'it begins with the manifest of an image');
   requireGeneration(found, file.label);

@@ -1,6 +1,7 @@
 import { type DeltaFile, judgeDelta } from './delta-file';
 import { readAt } from './file-io';
 import { type ImageFile, judgeImage } from './image-file';
+import { slotsLength } from './manifest-slots';
 import { type OpenOptions, openAndJudge } from './opened-file';
 import { parseSuperblock, superblockLength, superblockOffset } from './superblock';
 
@@ -15,7 +16,8 @@ export type LayerFile = ImageFile | DeltaFile;
 export function openLayer(path: string, options: OpenOptions = {}): Promise<LayerFile> {
   return openAndJudge(path, options, async (file) => {
     // A delta never has ext4's magic there; and what a guest wrote into its file system is never taken for a delta's manifest.
-    const superblock = parseSuperblock(await readAt(file.fd, superblockOffset, superblockLength));
-    return (superblock ? undefined : await judgeDelta(file)) ?? judgeImage(file);
+    const head = await readAt(file.fd, 0, slotsLength);
+    const superblock = parseSuperblock(head.subarray(superblockOffset, superblockOffset + superblockLength));
+    return (superblock ? undefined : await judgeDelta(file, head)) ?? judgeImage(file);
   });
 }

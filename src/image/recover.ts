@@ -1,12 +1,11 @@
-import { constants } from 'node:fs';
 import { join } from 'node:path';
 import { explaining, LoopboxError } from '../errors';
 import { tryLock } from '../flock';
 import { native } from '../native';
-import { closeFile, openFile, syncFile } from './file-io';
 import { type FileName, formatFileName, freshNumber, parseFileName } from './file-names';
 import { punchOldSlots } from './grow-image';
 import { writeManifest } from './image-file';
+import type { HeldFiles } from './held-files';
 import { openLayer } from './layer-file';
 import type { Manifest } from './manifest';
 import { syncDirectory } from './new-file';
@@ -19,6 +18,8 @@ export interface RecoverOptions {
   live?: { device: bigint; inode: bigint } | undefined;
   /** Moves what else bears the container's name, when a rename that was cut is finished. Idempotent. */
   renameRest?: ((from: string, to: string) => Promise<void>) | undefined;
+  /** Keeps what is read of the files here. */
+  held?: HeldFiles | undefined;
 }
 
 /**
@@ -37,7 +38,7 @@ export async function recover(containersDirectory: string, name: string, options
 
 /** `recover`, a step at a time. */
 export async function* recoverSteps(directory: string, name: string, options: RecoverOptions = {}): AsyncGenerator<string> {
-  const files = await ContainerFiles.read(directory, name);
+  const files = await ContainerFiles.read(directory, name, options.held);
   requireOneTop(files, options);
   yield* settleNext(files, options);
   yield* hideFolds(files);
@@ -61,13 +62,13 @@ class ContainerFiles {
     private files: IndexedFile[],
   ) {}
 
-  static async read(directory: string, name: string): Promise<ContainerFiles> {
-    const names = (await regularFiles(directory)).filter((fileName) => parseFileName(fileName)?.name === name);
-    await Promise.all(names.map((fileName) => syncPath(join(directory, fileName))));
+  /** Makes all of them durable on the way, because what is decided is decided by them. */
+  static async read(directory: string, name: string, held?: HeldFiles): Promise<ContainerFiles> {
+    const names = new Set((await regularFiles(directory)).filter((fileName) => parseFileName(fileName)?.name === name));
+    const only = (fileName: string) => names.has(fileName);
+    const { files } = await StateIndex.scan([directory], { containersDirectory: directory, only, held, sync: true });
     await syncDirectory(directory);
-    const only = (fileName: string) => names.includes(fileName);
-    const { files } = await StateIndex.scan([directory], { containersDirectory: directory, only });
-    return new ContainerFiles(directory, name, new Set(names), [...files]);
+    return new ContainerFiles(directory, name, names, [...files]);
   }
 
   all(): readonly IndexedFile[] {
@@ -108,16 +109,6 @@ class ContainerFiles {
     if (this.#isSynced) return;
     await syncDirectory(this.directory);
     this.#isSynced = true;
-  }
-}
-
-/** What a killed command left in the page cache must not be believed. */
-async function syncPath(path: string): Promise<void> {
-  const fd = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
-  try {
-    await syncFile(fd);
-  } finally {
-    await closeFile(fd);
   }
 }
 

@@ -2,6 +2,7 @@ import { LoopboxError } from '../errors';
 import { crc32c } from './crc32c';
 import { mapChecksum } from './delta-file';
 import { fileStatus, readAt, syncFile } from './file-io';
+import type { HeldFiles } from './held-files';
 import { placeManifest, writeManifest } from './image-file';
 import type { LayerFile } from './layer-file';
 import type { Manifest, SealRecord } from './manifest';
@@ -39,7 +40,11 @@ export async function unseal(file: LayerFile, changes: Partial<Manifest> = {}): 
  * does not fit; none where a merge writes to the file. `changes` are other keys of the manifest. Nothing is done where it is sealed and
  * nothing changes. Idempotent.
  */
-export async function seal(file: LayerFile, changes: Partial<Pick<Manifest, 'snapshot' | 'name' | 'state'>> = {}): Promise<void> {
+export async function seal(
+  file: LayerFile,
+  changes: Partial<Pick<Manifest, 'snapshot' | 'name' | 'state'>> = {},
+  held?: HeldFiles,
+): Promise<void> {
   const { manifest } = file;
   if (!manifest) throw new Error(`seal: "${file.label}" has no manifest`);
   if (manifest.sealed && Object.keys(changes).length === 0) return;
@@ -48,7 +53,7 @@ export async function seal(file: LayerFile, changes: Partial<Pick<Manifest, 'sna
     await setReadOnlyFeature(file.fd, true);
     await syncFile(file.fd);
   }
-  const sealed = manifest.sealed ?? ((await isInMerge(file)) ? await lengthOf(file) : await evidenceOf(file));
+  const sealed = manifest.sealed ?? ((await isInMerge(file, held)) ? await lengthOf(file) : await evidenceOf(file));
   await writeManifest(file, { ...manifest, ...changes, sealed });
 }
 

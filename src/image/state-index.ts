@@ -3,6 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { type FileName, parseFileName } from './file-names';
+import type { HeldFiles } from './held-files';
 import { type LayerFile, openLayer } from './layer-file';
 import { type FoldRecord, type Manifest, noState, type SealRecord } from './manifest';
 
@@ -34,6 +35,10 @@ export interface ScanOptions {
   only?: ((fileName: string) => boolean) | undefined;
   /** What was read before, by path: kept and used by scans that follow on each other. */
   seen?: Map<string, IndexedFile | DamagedFile | undefined> | undefined;
+  /** What was read under the verb lock that the caller holds. */
+  held?: HeldFiles | undefined;
+  /** Makes each file durable before it is read: what a killed command left in the page cache must not be believed. */
+  sync?: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -74,7 +79,7 @@ export class StateIndex {
       for (let start = 0; start < names.length; start += width) {
         options.signal?.throwIfAborted();
         const some = names.slice(start, start + width);
-        for (const found of await Promise.all(some.map((name) => lookOnce(directory, name, options.seen)))) {
+        for (const found of await Promise.all(some.map((name) => lookOnce(directory, name, options)))) {
           if (found && 'manifest' in found) files.push(found);
           else if (found) damaged.push(found);
         }
@@ -167,11 +172,11 @@ export function hasEvidence({ superblockCrc32c, mapCrc32c }: SealRecord): boolea
  * Whether a merge names this file of a container, by its state: the merge has drawn that, and what it writes to can't be checked before it is
  * through. The directory counts as a store's.
  */
-export async function isInMerge({ path, manifest }: LayerFile): Promise<boolean> {
+export async function isInMerge({ path, manifest }: LayerFile, held?: HeldFiles): Promise<boolean> {
   const [directory, parsed] = [dirname(path), parseFileName(basename(path))];
   if (!parsed || !manifest) return false;
   const only = (fileName: string) => parseFileName(fileName)?.name === parsed.name;
-  const index = await StateIndex.scan([directory], { containersDirectory: directory, only });
+  const index = await StateIndex.scan([directory], { containersDirectory: directory, only, held });
   return index.foldOf({ directory, parsed }, manifest.state) !== undefined;
 }
 
@@ -209,10 +214,15 @@ export async function regularFiles(path: string): Promise<string[]> {
   }
 }
 
-async function lookOnce(directory: string, fileName: string, seen: ScanOptions['seen']): Promise<IndexedFile | DamagedFile | undefined> {
+async function lookOnce(
+  directory: string,
+  fileName: string,
+  { seen, held, sync = false }: ScanOptions,
+): Promise<IndexedFile | DamagedFile | undefined> {
   const path = join(directory, fileName);
   if (seen?.has(path)) return seen.get(path);
-  const found = await lookAt(directory, fileName);
+  const look = () => lookAt(directory, fileName, sync);
+  const found = await (held?.look(path, look, sync) ?? look());
   seen?.set(path, found);
   return found;
 }
@@ -220,24 +230,25 @@ async function lookOnce(directory: string, fileName: string, seen: ScanOptions['
 /** A merge keeps a file to itself for a batch. */
 const leasePatienceMs = 1000;
 
-async function lookAt(directory: string, fileName: string): Promise<IndexedFile | DamagedFile | undefined> {
+async function lookAt(directory: string, fileName: string, sync: boolean): Promise<IndexedFile | DamagedFile | undefined> {
   const place = { path: join(directory, fileName), directory, fileName, parsed: parseFileName(fileName) };
   try {
-    await using file = await openPatiently(place.path);
+    await using file = await openPatiently(place.path, sync);
     const { device, inode, manifest } = file;
     return manifest && { ...place, device, inode, manifest };
   } catch (error) {
-    if (!(error instanceof LoopboxError)) throw error;
+    // What can't be made durable can't be decided by, nor passed over.
+    if (!(error instanceof LoopboxError) || (isSystemError(error.cause) && error.cause.syscall === 'fsync')) throw error;
     // It went away, or is a stranger's.
     if (error.code === 'ERR_LOOPBOX_NOT_FOUND' || (!place.parsed && !/\.(img|delta)$/.test(fileName))) return undefined;
     return { ...place, error };
   }
 }
 
-async function openPatiently(path: string): Promise<LayerFile> {
+async function openPatiently(path: string, sync: boolean): Promise<LayerFile> {
   for (const deadline = Date.now() + leasePatienceMs; ; await sleep(10)) {
     try {
-      return await openLayer(path, { noFollow: true });
+      return await openLayer(path, { noFollow: true, sync });
     } catch (error) {
       if (!(error instanceof LoopboxError && error.code === 'ERR_LOOPBOX_IN_USE') || Date.now() >= deadline) throw error;
     }

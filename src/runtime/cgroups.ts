@@ -50,6 +50,13 @@ export class ContainerCgroups {
     this.#move('monitor', pid);
   }
 
+  /** The cgroup.procs of the monitor's cgroups, which are made where they are missing: for a process that moves itself. */
+  monitorFiles(): string[] {
+    const cgroups = this.hierarchies.map((hierarchy) => this.#path(hierarchy, 'monitor'));
+    if (!cgroups.every((cgroup) => existsSync(cgroup))) this.create('monitor');
+    return cgroups.map((cgroup) => join(cgroup, 'cgroup.procs'));
+  }
+
   /** The same with the storage server's, which are made where they are missing. */
   moveToServer(pid: number): void {
     this.create('server');

@@ -17,25 +17,23 @@ export class FreezeGuardian {
   readonly #process: ChildProcessByStdio<Writable, Readable, null>;
   readonly #replies: AsyncIterator<string>;
   readonly #ended: Promise<unknown>;
+  readonly pid: number;
 
-  /** `fd` is open in the file system to freeze. */
-  constructor(fd: number, markerPath: string, limitMs: number) {
-    this.#process = spawn(join(packageDirectory, 'build', 'loopbox-freeze'), [markerPath, String(limitMs)], {
+  /** `fd` is open in the file system to freeze; `cgroupFiles` are the cgroup.procs of where it moves itself before it is ready. */
+  constructor(fd: number, markerPath: string, limitMs: number, cgroupFiles: string[] = []) {
+    this.#process = spawn(join(packageDirectory, 'build', 'loopbox-freeze'), [markerPath, String(limitMs), ...cgroupFiles], {
       stdio: ['pipe', 'pipe', 'ignore', fd],
       // A session of its own: what ends the caller's must not end both.
       detached: true,
       env: {},
     }) as ChildProcessByStdio<Writable, Readable, null>;
     this.#ended = once(this.#process, 'close').catch(() => {});
+    const { pid } = this.#process;
+    if (pid === undefined) throw missingProgram('loopbox-freeze');
+    this.pid = pid;
     // Its end is told by the end of its replies, and early enough.
     this.#process.stdin.on('error', () => {});
     this.#replies = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
-  }
-
-  get pid(): number {
-    const { pid } = this.#process;
-    if (pid === undefined) throw missingProgram('loopbox-freeze');
-    return pid;
   }
 
   request(letter: 's' | 'f' | 't'): void {

@@ -1,3 +1,4 @@
+import { CleanupStack } from '../cleanup';
 import type { Descriptor } from '../descriptor';
 import { explain, explaining, LoopboxError } from '../errors';
 import { abortable } from './abortable';
@@ -36,12 +37,12 @@ export class Freezer implements AsyncDisposable {
   /** When the freeze began that was not ended yet. */
   #begun: number | undefined;
 
-  private constructor(directory: RunDirectory, label: string, fileSystem: Descriptor, signal: AbortSignal | undefined) {
+  private constructor(directory: RunDirectory, label: string, fileSystem: Descriptor, guardian: FreezeGuardian, signal?: AbortSignal) {
     this.#directory = directory;
     this.#label = label;
     this.#fileSystem = fileSystem;
     this.#signal = signal;
-    this.#guardian = new FreezeGuardian(fileSystem.fd, directory.freezingPath, limitMs);
+    this.#guardian = guardian;
     this.#thawedAlone = this.#guardian.ended.then(() => this.#thawAlone());
     this.#thawedAlone.catch(() => {});
   }
@@ -53,17 +54,14 @@ export class Freezer implements AsyncDisposable {
   static prepare(directory: RunDirectory, record: RunRecord, signal?: AbortSignal): Promise<Freezer> {
     return explaining(`freeze "${record.label}"`, async () => {
       signal?.throwIfAborted();
-      const freezer = new Freezer(directory, record.label, await openFileSystem(record), signal);
-      try {
-        const cgroups = new ContainerCgroups(directory.cgroupParent);
-        cgroups.create();
-        cgroups.moveToMonitor(freezer.#guardian.pid);
-        await freezer.#reply('ready');
-        return freezer;
-      } catch (error) {
-        await freezer.close();
-        throw error;
-      }
+      await using cleanup = new CleanupStack();
+      const cgroups = new ContainerCgroups(directory.cgroupParent).monitorFiles();
+      const fileSystem = cleanup.use(await openFileSystem(record));
+      const guardian = new FreezeGuardian(fileSystem.fd, directory.freezingPath, limitMs, cgroups);
+      const freezer = cleanup.use(new Freezer(directory, record.label, fileSystem, guardian, signal));
+      await freezer.#reply('ready');
+      cleanup.disarm();
+      return freezer;
     });
   }
 
