@@ -7,11 +7,11 @@ import os
 import struct
 import sys
 
-IN_OPEN, IN_CLOSE, IN_Q_OVERFLOW = 0x20, 0x18, 0x4000
+IN_OPEN, IN_OTHERS, IN_Q_OVERFLOW = 0x20, 0x1 | 0x18, 0x4000
 libc = ctypes.CDLL(None, use_errno=True)
 watch = libc.inotify_init1(os.O_NONBLOCK)
-# With the closings, or several openings of one file in a row would be one event.
-if watch < 0 or libc.inotify_add_watch(watch, os.fsencode(sys.argv[1]), IN_OPEN | IN_CLOSE) < 0:
+# With reads and closings, or several openings of one file in a row would be one event.
+if watch < 0 or libc.inotify_add_watch(watch, os.fsencode(sys.argv[1]), IN_OPEN | IN_OTHERS) < 0:
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 print("ready", flush=True)
 sys.stdin.readline()
