@@ -1,4 +1,5 @@
 import type { Chain } from '../image/chain';
+import type { LayerFile } from '../image/layer-file';
 import type { ScanOptions } from '../image/state-index';
 import { claimImage, takeSharedLock } from './disk';
 import { openChain } from './open-chain';
@@ -6,8 +7,16 @@ import type { Store } from './store';
 import type { Target } from './target';
 
 /**
- * Opens all files of a present that is to be changed, whole image or chain, and claims them for as long as they are open: the top for this
- * command alone, what is below shared. Throws ERR_LOOPBOX_IN_USE, and as `openChain`.
+ * Claims a present that another top is to take the place of, or that gets another name: for this command alone, or shared where it is sealed. Nothing is
+ * written to its disk then, and a container that stands on it may run.
+ */
+export function claimPresent(top: LayerFile): Promise<void> {
+  return claimImage(top, top.manifest?.sealed ? 'shared' : 'exclusive');
+}
+
+/**
+ * Opens all files of a present that is to be changed, whole image or chain, and claims them for as long as they are open: the top as `claimPresent`,
+ * what is below shared. Throws ERR_LOOPBOX_IN_USE, and as `openChain`.
  */
 export async function openPresent(
   store: Store,
@@ -16,7 +25,7 @@ export async function openPresent(
 ): Promise<Chain> {
   const chain = await openChain(store, { path, label }, { write: true, ...options });
   try {
-    await claimImage(chain.top, 'exclusive');
+    await claimPresent(chain.top);
     for (const layer of chain.layers.slice(0, -1)) await takeSharedLock(layer);
     return chain;
   } catch (error) {

@@ -5,7 +5,7 @@ import { writeManifest } from '../image/image-file';
 import type { LayerFile } from '../image/layer-file';
 import { renameDurably, syncDirectory } from '../image/new-file';
 import { native } from '../native';
-import { claimImage } from './disk';
+import { claimPresent } from './claim-chain';
 import { isDroppedIn } from './identity';
 import { FileLock, structureWaitMs, takeStructureLock } from './locks';
 import { checkContainerName } from './names';
@@ -33,7 +33,7 @@ export async function renameContainer(store: Store, argument: string, newName: s
   await forgetFormer(store, to);
   await using _structure = await takeStructureLock(store, 'exclusive', structureWaitMs);
   await using top = await openTarget(from, { write: true });
-  await claimImage(top, 'exclusive');
+  await claimPresent(top);
   try {
     await renameFiles(store, top, name, newName);
   } catch (error) {

@@ -108,6 +108,26 @@ describe('linked', () => {
     expect(containerFiles(store)).toEqual(['linked.img', 'web.img', 'web@one.img']);
   });
 
+  it('while it runs, what it stands on is started, renamed, cloned, restored and a snapshot taken of it', async () => {
+    const store = await storeWithSleeper('web', '--linked');
+    await changeDisk(store, 'web', 'echo apples > root/fruit');
+    await store.done('clone', '--linked', 'web', 'linked');
+    await store.done('start', 'linked');
+    await store.done('clone', '--linked', 'web', 'second');
+    await store.done('rename', 'web', 'source');
+    await store.done('snapshot', 'create', 'source@one');
+    await store.done('start', 'source');
+    await inside(store, 'source', 'echo pears > /root/fruit');
+    await store.done('stop', '-t', '0', 'source');
+    await store.done('snapshot', 'restore', 'source@one');
+    await store.done('start', 'source');
+    expect(await inside(store, 'source', 'cat /root/fruit')).toBe('apples');
+    await inside(store, 'linked', 'echo plums >> /root/fruit');
+    expect(await inside(store, 'linked', 'cat /root/fruit')).toBe('apples\nplums');
+    await store.done('start', 'second');
+    expect(await inside(store, 'second', 'cat /root/fruit')).toBe('apples');
+  });
+
   it('that is larger than its template has the room, and the template is as it was', async () => {
     const store = await storeWithSleeper('web');
     const template = join(store.root, 'templates/busybox.img');
