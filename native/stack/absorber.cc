@@ -20,10 +20,15 @@ void Absorber::Start(uint8_t slot, uint64_t from_block, Done done) {
 
 void Absorber::NextPiece() {
   uint64_t blocks = engine_.state_.chain().size / kBlockBytes;
+  const uint64_t source_blocks = engine_.state_.layer(slot_).size / kBlockBytes;
   BlockMap::Extent extent{BlockMap::kNobody, next_};
   for (; next_ < blocks; next_ = extent.end) {
     extent = engine_.map_.Find(next_, blocks);
     if (extent.owner == slot_) break;
+    // Zeroes behind the source's end are its own, too: the file below it, which the top then stands on, may be longer.
+    if (extent.owner != BlockMap::kNobody || extent.end <= source_blocks) continue;
+    next_ = std::max(next_, source_blocks);
+    break;
   }
   if (next_ >= blocks) return End(0, std::nullopt);
   if (budget_ == 0) return End(0, next_);
@@ -36,7 +41,7 @@ void Absorber::NextPiece() {
     if (is_waiting_) return;
     end = request->begin();
   }
-  bool is_hole = CutAtHole(end);
+  bool is_hole = next_ >= source_blocks || CutAtHole(end);
   if (!is_hole) end = std::min({end, next_ + budget_, next_ + kMaxTransfer / kBlockBytes});
   begin_ = next_;
   end_ = end;

@@ -71,12 +71,17 @@ Fd LiveState::Create(uint64_t size, std::span<const Layer> layers) {
   for (const Layer& layer : layers) {
     // An image hides all that is below it, and nothing can be above the bottom but deltas.
     if (layer.is_image != (chain.length == kBottomSlot)) throw SystemFailure{EINVAL, "chain"};
-    if (layer.size > size || layer.size % kBlockBytes) throw SystemFailure{EINVAL, "chain"};
+    if (layer.size % kBlockBytes) throw SystemFailure{EINVAL, "chain"};
     header.slots[chain.length] = {layer, false};
     chain.order[chain.length] = static_cast<Slot>(chain.length);
     chain.length++;
   }
   if (layers.back().size != size) throw SystemFailure{EINVAL, "chain"};
+  // A view ends at the V of each layer that it passes: what a larger one below has behind it is not seen, also when the
+  // top grows.
+  for (uint32_t i = chain.length - 1; i > 0; i--) {
+    header.slots[i - 1].layer.size = std::min(header.slots[i - 1].layer.size, header.slots[i].layer.size);
+  }
   Fd memfd(Check(memfd_create("loopbox-live", MFD_CLOEXEC), "memfd_create"));
   Check(ftruncate(memfd.get(), static_cast<off_t>(header.bytes())), "ftruncate");
   Check(pwrite(memfd.get(), &header, sizeof header, 0), "pwrite");

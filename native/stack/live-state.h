@@ -51,7 +51,10 @@ struct PendingSwitch {
  */
 class LiveState {
  public:
-  /** Makes the memfd for a chain, bottom first; the last is the top. Throws a SystemFailure. */
+  /**
+   * Makes the memfd for a chain, bottom first; the last is the top. A layer's size is from then on what is seen of it:
+   * no more than of any layer above it. Throws a SystemFailure.
+   */
   static Fd Create(uint64_t size, std::span<const Layer> layers);
 
   /** Maps it. Throws EPROTO for a memfd of another version. */

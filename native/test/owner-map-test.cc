@@ -60,6 +60,24 @@ void ExpectOwners(BlockMap& map, const std::vector<Slot>& owners) {
   }
 }
 
+/** Nothing of larger layers is seen behind the end of a smaller one that stands on them. */
+void TestOwnersBehindAnEnd() {
+  std::mt19937 random(3);
+  constexpr uint64_t kEnd = 100 * kMiB;
+  ChainFiles files;
+  const Layer layers[] = {files.MakeImage("image", kSize), files.MakeDelta("long", kSize),
+                          files.MakeDelta("short", kEnd), files.MakeDelta("top", kSize)};
+  std::vector<Slot> owners(kBlocks, kBottomSlot);
+  for (Slot slot : {1, 2}) SetRandomRuns(random, layers[slot], [&](uint64_t block) { owners[block] = slot; });
+  std::fill(owners.begin() + kEnd / kBlockBytes, owners.end(), BlockMap::kNobody);
+  SetRandomRuns(random, layers[3], [&](uint64_t block) { owners[block] = 3; });
+  Fd memfd = LiveState::Create(kSize, layers);
+  LiveState state(memfd.get());
+  BlockMap map(state);
+  for (Slot slot = 0; slot <= 3; slot++) map.Load(slot);
+  ExpectOwners(map, owners);
+}
+
 /** Layers of which the bottom is smaller than the disk; switches, merges, a fold and a drop. */
 void TestOwnersOfAChain() {
   std::mt19937 random(2);
@@ -151,5 +169,6 @@ void TestFirstBlock() {
 int main() {
   TestSearches();
   TestOwnersOfAChain();
+  TestOwnersBehindAnEnd();
   TestFirstBlock();
 }

@@ -9,7 +9,7 @@ import { isSystemError, LoopboxError } from '../../src/errors';
 import { StackControl, type SwitchRequest } from '../../src/loop/stack-control';
 import type { StackServer } from '../../src/loop/stack-server';
 import { native } from '../../src/native';
-import { KiB, MiB } from '../../src/units';
+import { KiB } from '../../src/units';
 import { cleanUp, execute, seededRandom, shell, soakCount, temporaryDirectory } from '../fixtures';
 import { childrenOf, hasEndedWithin, mountServed, ServedChain } from '../served-chain';
 import { transportsHere } from '../uring-switch';
@@ -281,18 +281,67 @@ describe.each(transportsHere)('other requests, by %s,', (transport) => {
     expect(held.filter((target) => target.endsWith('disk@a.delta'))).toEqual([]);
   });
 
-  it('grow the disk', async () => {
+  it('absorb a layer that is shorter than the one below it: what that has behind its end is not seen, then as before', async () => {
+    const chain = await namedChain();
+    const short = chain.sizeBytes / 2;
+    const hidden = (chain.sizeBytes * 3) / 4 / (4 * KiB);
+    await using image = await open(chain.imagePath, 'r+');
+    await image.write(Buffer.alloc(4 * KiB, 7), 0, 4 * KiB, hidden * 4 * KiB);
+    chain.paths.splice(1, 0, await chain.makeDelta('disk@a.delta'));
+    const files = await chain.open();
+    const layers = files.layers.map((layer, index) => (index === 1 ? { ...layer, sizeBytes: short } : layer));
+    const server = await chain.serve({ layers, transport });
+    expect(await patternAt(server, hidden)).toBe(0);
+    const control = chain.control();
+    const slot = (await control.status()).layers[1]?.slot ?? -1;
+    let next: number | undefined = 0;
+    while (next !== undefined) next = await control.absorb(slot, next);
+    await control.drop(slot);
+    expect(await patternAt(server, hidden)).toBe(0);
+    await server.loop.close();
+    expect(await hasEndedWithin({ pid: server.pid, start: server.pidStart }, 5000)).toBe(true);
+    await files.close();
+    chain.paths.splice(1, 1);
+    expect(await patternAt(await chain.serve({ transport }), hidden)).toBe(0);
+  });
+
+  it('grow the disk, up to 8 times, also where workers die over it; what is written behind the old end is there when it is attached again', async () => {
     const chain = await namedChain();
     const server = await chain.serve({ transport });
-    const { dataOffset } = chain.geometry();
-    await shell('truncate', '-s', String(dataOffset + 128 * MiB), join(chain.directory, 'disk.delta'));
-    await chain.control().grow(128 * MiB);
-    await native().loopResize(server.loop.fd, 128 * MiB);
-    await writePattern(server, (127 * MiB) / (4 * KiB), 9);
-    expect(await patternAt(server, (127 * MiB) / (4 * KiB))).toBe(9);
-    expect((await chain.control().status()).sizeBytes).toBe(128 * MiB);
+    const random = seededRandom();
+    const blockOf = (bytes: number) => bytes / (4 * KiB);
+    const written = new Map<number, number>();
+    let sizeBytes = chain.sizeBytes;
+    for (let step = 1; step < 8; step++) {
+      const end = blockOf(sizeBytes);
+      sizeBytes += chain.sizeBytes;
+      await shell('truncate', '-s', String(chain.geometry().dataOffset + sizeBytes), join(chain.directory, 'disk.delta'));
+      // As a switch: with the other transport a worker's death is the end.
+      const killed = transport === 'fuse' ? killSoon(server, random.below(8)) : undefined;
+      await chain.control().grow(sizeBytes);
+      await native().loopResize(server.loop.fd, sizeBytes);
+      for (const block of [end, end + 1 + random.below(1000), blockOf(sizeBytes) - 1]) {
+        await writePattern(server, block, step);
+        written.set(block, step);
+      }
+      await killed;
+      // Faster, and the keeper would give up.
+      await sleep(60);
+    }
+    const tooLarge = chain.control().grow(sizeBytes + 4 * KiB);
+    await expect(tooLarge).rejects.toThrow(expect.objectContaining({ cause: expect.objectContaining({ code: 'EFBIG' }) }));
+    expect((await chain.control().status()).sizeBytes).toBe(sizeBytes);
+    const expectAll = async (attached: StackServer) => {
+      for (const [block, value] of written) expect([block, await patternAt(attached, block)]).toEqual([block, value]);
+      expect(await patternAt(attached, blockOf(sizeBytes) - 2)).toBe(0);
+    };
+    await expectAll(server);
     await server.loop.close();
-    expect(await hasEndedWithin({ pid: server.pid, start: server.pidStart }, 2000)).toBe(true);
+    expect(await hasEndedWithin({ pid: server.pid, start: server.pidStart }, 5000)).toBe(true);
+    const files = await chain.open();
+    const layers = files.layers.map((layer) => (layer.kind === 'delta' ? { ...layer, sizeBytes } : layer));
+    await expectAll(await chain.serve({ layers, sizeBytes, transport }));
+    await files.close();
   });
 });
 
