@@ -103,7 +103,8 @@ export async function createDelta(directory: string, { sizeBytes, manifest, bloc
   }
 }
 
-async function setDeltaLength(fd: number, { dataOffset, sizeBytes }: DeltaManifest): Promise<void> {
+/** Makes a delta's file as long as its manifest wants it. NOT_SUPPORTED where no file of the host can be that long. */
+export async function setDeltaLength(fd: number, { dataOffset, sizeBytes }: DeltaManifest): Promise<void> {
   try {
     await setLength(fd, dataOffset + sizeBytes);
   } catch (error) {

@@ -63,7 +63,8 @@ export async function writeManifest(file: FileAtRest, manifest: Manifest): Promi
     });
   }
   const { slot, ignored, manifest: last } = file.found;
-  if (manifest.kind !== last.kind || manifest.sizeBytes !== file.sizeBytes)
+  const isOfSize = manifest.kind === 'delta' ? manifest.sizeBytes >= file.sizeBytes : manifest.sizeBytes === file.sizeBytes;
+  if (manifest.kind !== last.kind || !isOfSize)
     throw new Error(`writeManifest: "${file.label}" is no ${manifest.kind} of ${manifest.sizeBytes} bytes`);
   const next = { ...slot, index: slot.index === 0 ? (1 as const) : (0 as const), generation: slot.generation + 1n };
   await writeAt(file.fd, file.manifestOffset + next.index * slotLength, encodeSlot(manifest, next.generation));
