@@ -134,6 +134,8 @@ int Engine::CarryOut(const PendingSwitch& pending) {
       Rename(directory, pending.top_name, pending.next_name);
     }
     Rename(directory, pending.kept_name, pending.old_name);
+    // A cut may leave either names, and the next top's first block is as old as it is: nothing later may be promised.
+    if (Sync(directory)) state_.SetFailed();
   }
   state_.ClearPending();
   return error;

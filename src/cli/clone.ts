@@ -30,6 +30,7 @@ async function runClone([from = '', name = '']: string[], flags: CloneFlags, con
 
 function printCloned(cloned: Cloned, context: Context): void {
   if (context.format === 'json') return context.printJson(cloned);
+  if (context.global.quiet) return context.print(cloned.name);
   const how = { reflink: 'sharing blocks with', copy: 'copied from', linked: 'linked to' }[cloned.how];
-  context.print(context.global.quiet ? cloned.name : `${cloned.name}: ${formatSize(cloned.sizeBytes)}, ${how} ${cloned.from}`);
+  context.print(`${cloned.name}: ${formatSize(cloned.sizeBytes)}, ${how} ${cloned.from}; attach: ${cloned.attach}`);
 }

@@ -1,28 +1,33 @@
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { parseConfigInput } from '../container/config-input';
 import { type Created, createContainer } from '../container/create';
 import { formatSize } from '../units';
 import type { Context } from './context';
-import { action, addAttachFlag, addConfigFlags, addVerb, type ConfigFlags, configInput, parseSizeFlag } from './verb';
+import {
+  action,
+  addAttachFlag,
+  addConfigFlags,
+  addMakingFlags,
+  addVerb,
+  type ConfigFlags,
+  configInput,
+  type MakingFlags,
+  parseSizeFlag,
+} from './verb';
 
-interface CreateFlags extends ConfigFlags {
+interface CreateFlags extends ConfigFlags, MakingFlags {
   template: string;
-  size?: string;
   start?: boolean;
-  linked?: boolean;
-  full?: boolean;
 }
 
 export function register(program: Command, context: Context): void {
   addAttachFlag(
     addConfigFlags(
-      addVerb(program, 'create <name>', 'create a container from a template')
-        .usage('[options] <name> [-- CMD…]')
-        .requiredOption('--template <name[:version]>', 'its template, as `loopbox template ls -q` prints it')
-        .option('--size <size>', "size of its disk; the template's unless told")
-        .option('--linked', "share the template's file, which then has to stay")
-        .addOption(new Option('--full', 'copy the template, which it then does not need').conflicts('linked'))
-        .option('--start', 'start it, too'),
+      addMakingFlags(
+        addVerb(program, 'create <name>', 'create a container from a template')
+          .usage('[options] <name> [-- CMD…]')
+          .requiredOption('--template <name[:version]>', 'its template, as `loopbox template ls -q` prints it'),
+      ).option('--start', 'start it, too'),
     ),
   ).action(action(context, runCreate, printCreated));
 }

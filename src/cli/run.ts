@@ -5,11 +5,21 @@ import { LoopboxError } from '../errors';
 import type { Context } from './context';
 import { settleBehind } from './merge-behind';
 import { selfCommand } from './self-command';
-import { action, addConfigFlags, addVerb, type ConfigFlags, configInput, parseSizeFlag, requireTerminal } from './verb';
+import {
+  action,
+  addAttachFlag,
+  addConfigFlags,
+  addMakingFlags,
+  addVerb,
+  type ConfigFlags,
+  configInput,
+  type MakingFlags,
+  parseSizeFlag,
+  requireTerminal,
+} from './verb';
 
-interface RunFlags extends ConfigFlags {
+interface RunFlags extends ConfigFlags, MakingFlags {
   template?: string;
-  size?: string;
   rm?: boolean;
   detach?: boolean;
   interactive?: boolean;
@@ -18,16 +28,19 @@ interface RunFlags extends ConfigFlags {
 }
 
 export function register(program: Command, context: Context): void {
-  addConfigFlags(
-    addVerb(program, 'run [name|file]', 'create a container from a template and start it, or run one straight from its file')
-      .usage('[options] (--template T [NAME] | FILE) [-- CMD…]')
-      .option('--template <name[:version]>', 'create the container from this template')
-      .option('--size <size>', "size of its disk; the template's unless told")
-      .option('--rm', 'remove it after its end; of a FILE nothing is removed but the record of its run')
-      .option('-d, --detach', 'return once it runs')
-      .option('-i, --interactive', 'pass standard input')
-      .option('-t, --tty', 'give it a terminal, keys included')
-      .option('--ephemeral', 'changes go to a copy of FILE that ends with the run'),
+  addAttachFlag(
+    addConfigFlags(
+      addMakingFlags(
+        addVerb(program, 'run [name|file]', 'create a container from a template and start it, or run one straight from its file')
+          .usage('[options] (--template T [NAME] | FILE) [-- CMD…]')
+          .option('--template <name[:version]>', 'create the container from this template'),
+      )
+        .option('--rm', 'remove it after its end; of a FILE nothing is removed but the record of its run')
+        .option('-d, --detach', 'return once it runs')
+        .option('-i, --interactive', 'pass standard input')
+        .option('-t, --tty', 'give it a terminal, keys included')
+        .option('--ephemeral', 'changes go to a copy of FILE that ends with the run'),
+    ),
   ).action(action(context, runRun, (name, context) => name !== undefined && context.print(name)));
 }
 
@@ -58,13 +71,21 @@ async function runRun([argument]: string[], flags: RunFlags, context: Context): 
 
 function start(argument: string | undefined, flags: RunFlags, context: Context, options: RunOptions): Promise<RunningContainer> {
   if (argument?.includes('/')) return runFile(context.store, argument, { ...options, ephemeral: flags.ephemeral ?? false });
-  return runTemplate(context.store, { ...options, template: flags.template ?? '', name: argument, sizeBytes: parseSizeFlag(flags.size) });
+  return runTemplate(context.store, {
+    ...options,
+    template: flags.template ?? '',
+    name: argument,
+    sizeBytes: parseSizeFlag(flags.size),
+    linked: flags.full ? false : flags.linked,
+  });
 }
 
 function problemOf(argument: string | undefined, flags: RunFlags): { text: string; hint: string } | undefined {
   if (argument?.includes('/')) {
     if (flags.template) return { text: 'a FILE needs no template', hint: `loopbox run ${argument}` };
     if (flags.size) return { text: 'a FILE keeps its size', hint: `loopbox import ${argument}` };
+    if (flags.linked || flags.full || flags.attach)
+      return { text: 'a FILE is run as it is: --linked, --full and --attach are for a template', hint: `loopbox run ${argument}` };
     return undefined;
   }
   if (flags.ephemeral) return { text: '--ephemeral is for a FILE', hint: 'use --rm with a template' };

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { ConfigInput } from '../container/config-input';
 import { LoopboxError } from '../errors';
 import { parseSize } from '../units';
@@ -74,6 +74,20 @@ export function addConfigFlags(command: Command): Command {
 
 export function addAttachFlag(command: Command): Command {
   return command.option('--attach <how>', 'how its disk is attached: auto, direct (by the kernel alone) or stack');
+}
+
+/** The flags of how a container is made from its template. */
+export interface MakingFlags {
+  size?: string;
+  linked?: boolean;
+  full?: boolean;
+}
+
+export function addMakingFlags(command: Command): Command {
+  return command
+    .option('--size <size>', "size of its disk; the template's unless told")
+    .option('--linked', "share the template's file, which then has to stay")
+    .addOption(new Option('--full', 'copy the template, which it then does not need').conflicts('linked'));
 }
 
 /** The part of a container's config that is about its snapshots. */

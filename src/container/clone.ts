@@ -8,6 +8,7 @@ import { seal } from '../image/seal';
 import { readSuperblock, setReadOnlyFeature } from '../image/superblock';
 import type { Warn, WorkOptions } from '../progress';
 import { inspectRun } from '../runtime/status';
+import { type Attach, chooseAttach } from './attach-choice';
 import { openPresent } from './claim-chain';
 import { publishContainer, renewIdentity, requireFreeName } from './create';
 import { claimImage } from './disk';
@@ -39,6 +40,8 @@ export interface Cloned {
   /** What it was made of, as it was given. */
   from: string;
   how: 'reflink' | 'copy' | 'linked';
+  /** How it will be attached, as this host is now. */
+  attach: Attach;
 }
 
 /**
@@ -74,7 +77,7 @@ async function link(store: Store, from: string, name: string, options: CloneOpti
   for (const layer of chain.layers) await claimImage(layer, 'shared');
   requireManifest(chain.top);
   const published = await publishLinked(store, name, chain, contentOf(chain), options);
-  return { name, path: published, sizeBytes: chain.sizeBytes, from, how: 'linked' };
+  return { name, path: published, sizeBytes: chain.sizeBytes, from, how: 'linked', attach: 'stack' };
 }
 
 /** What can be stood on: of a container that runs, what was its top until now. */
@@ -114,5 +117,6 @@ async function copyOf(store: Store, { chain, label }: View, name: string, from: 
   if (!options.keepIdentity) await renewIdentity(copy, name, content.config);
   options.signal?.throwIfAborted();
   const path = await publishContainer(store, name, copy, content);
-  return { name, path, sizeBytes: chain.sizeBytes, from, how };
+  const attach = await chooseAttach(store, chain.image, { name, config: content.config });
+  return { name, path, sizeBytes: chain.sizeBytes, from, how, attach };
 }

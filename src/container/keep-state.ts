@@ -61,7 +61,7 @@ async function staysWhole(store: Store, top: LayerFile, name: string): Promise<b
 
 /** By a file of its own or of another container, or by a fold that takes its blocks. */
 function isStoodOn({ index }: Pick<StoreFiles, 'index'>, top: IndexedFile): boolean {
-  return index.children(top.manifest.state).length > 0 || isMerged({ index }, top);
+  return index.isStoodOn(top.manifest) || isMerged({ index }, top);
 }
 
 /** Its state is the merge's then: one that names another would lose it. */

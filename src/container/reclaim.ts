@@ -27,6 +27,8 @@ export async function unlinkUnneeded(store: Store, name: string, files: StoreFil
 }
 
 function needless(files: StoreFiles, name: string): IndexedFile[] {
+  // One that can't be read may need any of them.
+  if (files.index.unread.length > 0) return [];
   const isNeeded = (file: IndexedFile) => files.above(file).length > 0 || files.index.children(file.manifest.state).length > 0;
   return files.ofContainer(name).filter((file) => file.parsed?.role === 'nameless' && !isNeeded(file));
 }

@@ -36,12 +36,12 @@ export async function renameContainer(store: Store, argument: string, newName: s
   await claimPresent(top);
   try {
     await renameFiles(store, top, name, newName);
+    moveRunAlong(store, name, newName);
+    await renameInManifest(top, name, newName);
   } catch (error) {
     if (isSystemError(error, 'EEXIST')) throw nameTaken(from, newName);
     throw explain(error, `rename "${from.label}" to "${newName}"`);
   }
-  moveRunAlong(store, name, newName);
-  await renameInManifest(top, name, newName);
 }
 
 /** A present that has others beside it says what it was called until they are renamed, too. */

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { LoopboxError } from '../errors';
-import { commitTop, sealKept } from '../image/commit-top';
+import { commitTop } from '../image/commit-top';
 import { copyView } from '../image/copy-view';
 import { formatFileName, freshNumber, parseFileName } from '../image/file-names';
 import { placeManifest } from '../image/image-file';
@@ -48,8 +48,7 @@ export async function repairContainer(store: Store, { label: name, chain }: View
   const kept = record?.name ?? `~${freshNumber(await readdir(directory), name)}`;
   await copy.publish(join(directory, formatFileName({ role: 'next', name })));
   const commit = { directory, name, extension: file.extension, kept };
-  await commitTop(commit, 'image');
-  await sealKept(commit, record);
+  await commitTop(commit, 'image', record);
   return { ...repair, kept: record ? `${name}@${record.name}` : null };
 }
 

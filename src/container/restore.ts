@@ -1,7 +1,7 @@
 import { CleanupStack } from '../cleanup';
 import { explaining, LoopboxError } from '../errors';
 import type { Chain } from '../image/chain';
-import { commitTop, sealKept, type TopCommit } from '../image/commit-top';
+import { commitTop, type TopCommit } from '../image/commit-top';
 import { copyView } from '../image/copy-view';
 import { formatFileName } from '../image/file-names';
 import { placeManifest } from '../image/image-file';
@@ -117,8 +117,7 @@ async function replaceWhole(
   await freezeTop(present.top);
   await file.publish(`${directory}/${formatFileName({ role: 'next', name })}`);
   const commit: TopCommit = { directory, name, extension: 'img', kept };
-  await commitTop(commit, 'image');
-  await sealKept(commit, record);
+  await commitTop(commit, 'image', record);
 }
 
 /** What the snapshot had, but for how the disk is stored, which is a matter of this host and of now. */

@@ -16,7 +16,7 @@ import { newUuid } from '../uuid';
 import { singleImage } from './attach-present';
 import { awaitDetached } from './await-detached';
 import type { ConfigChange } from './config-input';
-import { createContainer } from './create';
+import { type CreateOptions, createContainer } from './create';
 import { claimImage, takeAttachmentLock } from './disk';
 import type { FileLock } from './locks';
 import { newFileBeside } from './new-file-beside';
@@ -55,7 +55,7 @@ export interface RunningContainer {
 /** Creates a container from a template and starts it; where it can't be started, it is removed again. */
 export async function runTemplate(
   store: Store,
-  options: RunOptions & { template: string; name?: string | undefined; sizeBytes?: number | undefined },
+  options: RunOptions & Pick<CreateOptions, 'template' | 'sizeBytes' | 'linked'> & { name?: string | undefined },
 ): Promise<RunningContainer> {
   const name = options.name ?? `${options.template.replace(/:.*/, '').slice(0, 50)}-${newUuid().slice(0, 8)}`;
   await createContainer(store, name, options);

@@ -47,7 +47,7 @@ async function snapshotStopped(store: Store, work: Work, record: SnapshotRecord,
     await replaceStoppedTop(store, { name, present, kept: record.name, record, held: work.held });
     return { record, how: 'delta', path: snapshotPath(store, name, record.name, present.top.kind === 'image' ? 'img' : 'delta') };
   }
-  const isStoodOn = files.index.children(manifest.state).length > 0;
+  const isStoodOn = files.index.isStoodOn(manifest);
   const path = snapshotPath(store, name, record.name, 'img');
   return { record, path, how: await copyAsSnapshot(store, present.image as OwnImage, path, record, { ...options, isStoodOn }) };
 }

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { explaining, LoopboxError } from '../errors';
+import { explain, explaining, LoopboxError } from '../errors';
 import { formatFileName, freshNumber } from '../image/file-names';
 import { renameDurably } from '../image/new-file';
-import { reclaim } from '../image/reclaim';
+import { type PendingFile, reclaim } from '../image/reclaim';
 import type { IndexedFile } from '../image/state-index';
 import type { Warn, WorkOptions } from '../progress';
 import { mergeContext } from './merge';
@@ -26,7 +26,7 @@ export function removeSnapshot(store: Store, argument: string, options: RemoveSn
     const { container, snapshot } = requireSnapshotArgument(argument);
     await using work = await workOn(store, container, 'remove snapshots of', options.signal);
     await withReserve(store, () => hide(store, container, findSnapshot(work.files, container, snapshot)));
-    await giveBack(store, work, options);
+    await giveBack(store, work, `"${argument}", which is removed`, options);
   });
 }
 
@@ -41,18 +41,41 @@ export function removeOldestSnapshots(store: Store, container: string, count: nu
     await using work = await workOn(store, container, 'remove snapshots of', options.signal);
     const oldest = work.files.snapshots(container).slice(0, count);
     for (const file of oldest) await withReserve(store, () => hide(store, container, file));
-    await giveBack(store, work, options);
+    await giveBack(store, work, `snapshots of "${container}", which are removed`, options);
     return oldest.map((file) => work.files.nameOf(file));
   });
 }
 
-/** What nobody stands on goes at once; the rest has to be merged. */
-async function giveBack(store: Store, work: Work, options: RemoveSnapshotOptions): Promise<void> {
-  await withReserve(store, async () => unlinkUnneeded(store, work.name, await StoreFiles.scan(store)));
-  if (!options.wait) return;
-  for (const { fileName, reason } of await withReserve(store, () => reclaim(mergeContext(store, work, options)))) {
-    options.warn(`the space of "${fileName}" is not free yet: ${reason}`);
+/** What nobody stands on goes at once; the rest has to be merged. A failure says that the snapshots are removed all the same. */
+async function giveBack(store: Store, work: Work, ofWhat: string, options: RemoveSnapshotOptions): Promise<void> {
+  const action = `give back the space of ${ofWhat}`;
+  try {
+    await withReserve(store, async () => unlinkUnneeded(store, work.name, await StoreFiles.scan(store)));
+    if (!options.wait) return;
+    for (const { fileName, reason } of await merge(store, work, options)) {
+      options.warn(`the space of "${fileName}" is not free yet: ${reason}`);
+    }
+  } catch (error) {
+    if (!(error instanceof LoopboxError)) throw explain(error, action);
+    const { code, message, hint, path } = error;
+    throw new LoopboxError(code, `Cannot ${action}: ${message}`, { hint, path, cause: error });
   }
+}
+
+/** Merges what has no name any more, with the reserve where that wants space. Returns what waits all the same. */
+async function merge(store: Store, work: Work, options: RemoveSnapshotOptions): Promise<PendingFile[]> {
+  let pending: PendingFile[] = [];
+  try {
+    await withReserve(store, async () => {
+      pending = [];
+      pending = await reclaim(mergeContext(store, work, options));
+      const full = pending.find(({ isFull }) => isFull);
+      if (full) throw new LoopboxError('ERR_LOOPBOX_NO_SPACE', full.reason);
+    });
+  } catch (error) {
+    if (!pending.some(({ isFull }) => isFull)) throw error;
+  }
+  return pending;
 }
 
 /** Takes a snapshot's name away, durably. What others stand on stays, without one. */

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { join } from 'node:path';
 import { Descriptor } from '../descriptor';
+import { LoopboxError } from '../errors';
 import { type NewTop, namesOfCommit, prepareTop, sealKept, type TopCommit } from '../image/commit-top';
 import { blockSize } from '../image/delta-geometry';
 import { openFile, readAt } from '../image/file-io';
@@ -40,7 +41,16 @@ export async function putTopAside<T extends SnapshotRecord | undefined>(
   frozen: (work: FrozenWork) => Promise<T>,
 ): Promise<{ record: T; path: string }> {
   const control = new StackControl(target.directory.controlPath, name);
-  const { layers, sizeBytes } = await control.status();
+  const { failed, layers, sizeBytes } = await control.status();
+  if (failed) {
+    throw new LoopboxError(
+      'ERR_LOOPBOX_FAILED',
+      `Cannot keep what "${name}" is now: its disk has failed, and what it wrote last may be lost`,
+      {
+        hint: `loopbox restart ${name}`,
+      },
+    );
+  }
   const served = layers.at(-1);
   if (served?.device !== top.device || served.inode !== top.inode) throw runsElsewhere(target);
   const state = await drawState(top, held);

@@ -68,8 +68,9 @@ export class StoreFiles {
     return this.index.providers(file.manifest.state).some((other) => other !== file) ? [] : this.above(file);
   }
 
-  /** The containers other than NAME that need a file of NAME, or a template, each once, with the file. */
+  /** The containers other than NAME that need a file of NAME, or a template, each once, with the file. Throws where a file that is not NAME's can't be read. */
   usersOf(files: readonly IndexedFile[], name?: string): { user: string; file: IndexedFile }[] {
+    this.index.requireRead(({ parsed }) => name === undefined || parsed?.name !== name);
     const users = files.flatMap((file) =>
       this.dependents(file)
         .filter((above) => this.isContainers(above) && above.parsed?.name !== name)

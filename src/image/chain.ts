@@ -8,7 +8,7 @@ import type { ImageFile } from './image-file';
 import { type LayerFile, openLayer } from './layer-file';
 import type { Manifest } from './manifest';
 import { verifySeal } from './seal';
-import { type IndexedFile, isSameFile, type StateIndex } from './state-index';
+import { type IndexedFile, isSameContainer, isSameFile, type StateIndex } from './state-index';
 import type { ViewLayer } from './view-pieces';
 
 /** An image and at most so many deltas. */
@@ -112,6 +112,8 @@ export async function resolveChain(
     const states = typeof index === 'function' ? await index() : index;
     for (let file: LayerFile = top; file.kind === 'delta'; ) {
       const place = placeOf(file);
+      // It may say that it is what this one stands on.
+      states.requireRead(({ directory, parsed }) => parsed?.role === 'fold' && isSameContainer({ directory, parsed }, place));
       const beside = states.mergeBeside(place);
       if (beside) throw otherCopy(top, file, beside);
       const parent = states.below(place);
@@ -162,6 +164,7 @@ function missingParent(top: LayerFile, child: DeltaFile, states: StateIndex): Lo
   const hint = parent.hint ?? 'a file whose name is not known';
   // A damaged file of that name is more likely the reason than a missing one.
   const damaged = states.damaged.find(({ fileName }) => fileName === parent.hint);
+  if (damaged && states.unread.includes(damaged)) return damaged.error;
   if (damaged) return broken(top, `${who} needs "${hint}": ${damaged.error.message}`, damaged.path, damaged.error.hint);
   return broken(
     top,

@@ -1,4 +1,4 @@
-import { statfs } from 'node:fs/promises';
+import { rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { native } from '../native';
 import { newUuid } from '../uuid';
@@ -64,21 +64,49 @@ export function namesOfCommit({ name, extension, kept }: TopCommit, next: 'image
   };
 }
 
-/** Makes the prepared file the top, durably: two renames. After the first one there is no way back, only on, by `recover`. */
-export async function commitTop(commit: TopCommit, next: 'image' | 'delta' = 'delta'): Promise<void> {
-  for await (const _ of commitSteps(commit, next));
+/**
+ * Makes the prepared file the top, durably, by two renames, and seals what was the top, with what is to be told of it. After a kill in between
+ * there is no way back, only on, by `recover`. Where a step fails, the top is what it was, and nothing is prepared any more.
+ */
+export async function commitTop(commit: TopCommit, next: 'image' | 'delta', snapshot?: SnapshotRecord, held?: HeldFiles): Promise<void> {
+  for await (const _ of commitSteps(commit, next, snapshot, held));
 }
 
-async function* commitSteps(commit: TopCommit, next: 'image' | 'delta'): AsyncGenerator<string> {
+async function* commitSteps(
+  commit: TopCommit,
+  next: 'image' | 'delta',
+  snapshot?: SnapshotRecord,
+  held?: HeldFiles,
+): AsyncGenerator<string> {
   const { directory } = commit;
   const names = namesOfCommit(commit, next);
-  await native().renameNoReplace(join(directory, names.old), join(directory, names.kept));
-  yield `${names.old} is ${names.kept}`;
-  if (!(await keepsRenamesInOrder(directory))) await syncDirectory(directory);
-  await native().renameNoReplace(join(directory, names.next), join(directory, names.top));
-  yield `${names.next} is ${names.top}`;
+  const renamed: [from: string, to: string][] = [];
+  const rename = async (from: string, to: string) => {
+    await native().renameNoReplace(join(directory, from), join(directory, to));
+    renamed.push([from, to]);
+  };
+  try {
+    await rename(names.old, names.kept);
+    yield `${names.old} is ${names.kept}`;
+    if (!(await keepsRenamesInOrder(directory))) await syncDirectory(directory);
+    await rename(names.next, names.top);
+    yield `${names.next} is ${names.top}`;
+    await syncDirectory(directory);
+    yield 'the names are durable';
+    await sealKept(commit, snapshot, held);
+    yield 'what was the top is sealed';
+  } catch (error) {
+    await takeBack(directory, renamed, names.next).catch(() => {
+      // What can't be taken back now, `recover` goes on with.
+    });
+    throw error;
+  }
+}
+
+async function takeBack(directory: string, renamed: [from: string, to: string][], next: string): Promise<void> {
+  for (const [from, to] of renamed.reverse()) await native().renameNoReplace(join(directory, to), join(directory, from));
+  await rm(join(directory, next), { force: true });
   await syncDirectory(directory);
-  yield 'the names are durable';
 }
 
 /** Whether renames in one directory survive a power cut in their order: as far as is known of ext4, XFS and btrfs. */
@@ -104,7 +132,5 @@ export async function replaceTop(next: NewTop, commit: TopCommit, snapshot?: Sna
 export async function* replaceSteps(next: NewTop, commit: TopCommit, snapshot?: SnapshotRecord, held?: HeldFiles): AsyncGenerator<string> {
   await prepareTop(next);
   yield 'it is prepared';
-  yield* commitSteps(commit, 'delta');
-  await sealKept(commit, snapshot, held);
-  yield 'what was the top is sealed';
+  yield* commitSteps(commit, 'delta', snapshot, held);
 }

@@ -42,7 +42,7 @@ async function* copyPresent(context: MergeContext, top: IndexedFile): AsyncGener
   await using image = await NewFile.create(containersDirectory);
   await copyView(chain.viewLayers(), image.fd, context);
   const manifest = { ...wholeImage(top.manifest), sizeBytes: chain.sizeBytes };
-  const isStoodOn = all.children(top.manifest.state).length > 0;
+  const isStoodOn = all.isStoodOn(top.manifest);
   await (isStoodOn ? sealNewImage : placeManifest)(image.fd, chain.sizeBytes, manifest);
   const path = join(containersDirectory, formatFileName({ role: 'top', name, extension: 'img' }));
   await image.publish(path);

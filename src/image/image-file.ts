@@ -52,7 +52,8 @@ export function rescueImage(path: string, options: Pick<OpenOptions, 'label'> = 
 }
 
 /**
- * Replaces the manifest of an image or a delta, durably: the older slot is overwritten, so that a cut leaves this one or the last.
+ * Replaces the manifest of an image or a delta, durably: the older slot is overwritten, so that a cut leaves this one or the last. Where it can't
+ * be made durable, the last one is read again.
  * NOT_SUPPORTED for a foreign image; USAGE for a manifest that does not fit.
  */
 export async function writeManifest(file: FileAtRest, manifest: Manifest): Promise<void> {
@@ -67,8 +68,17 @@ export async function writeManifest(file: FileAtRest, manifest: Manifest): Promi
   if (manifest.kind !== last.kind || !isOfSize)
     throw new Error(`writeManifest: "${file.label}" is no ${manifest.kind} of ${manifest.sizeBytes} bytes`);
   const next = { ...slot, index: slot.index === 0 ? (1 as const) : (0 as const), generation: slot.generation + 1n };
-  await writeAt(file.fd, file.manifestOffset + next.index * slotLength, encodeSlot(manifest, next.generation));
-  await syncData(file.fd);
+  const position = file.manifestOffset + next.index * slotLength;
+  await writeAt(file.fd, position, encodeSlot(manifest, next.generation));
+  try {
+    await syncData(file.fd);
+  } catch (error) {
+    // Whether it is on the disk nobody knows, but every reader would see it.
+    await writeAt(file.fd, position, encodeSlot(last, next.generation)).catch(() => {
+      // Then nothing is read there either.
+    });
+    throw error;
+  }
   file.found = { manifest, ignored, slot: next };
 }
 

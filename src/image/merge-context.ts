@@ -28,21 +28,31 @@ export interface MergeContext extends WorkOptions {
   batchBytes?: number;
 }
 
-/** What became of a batch: `next` is the block that the following one begins with; `waits` says what is in the way of going on. */
-export type BatchOutcome = { next: number } | { waits: string } | 'done';
+/**
+ * What became of a batch: `next` is the block that the following one begins with; `waits` says what is in the way of going on, `isFull` that it is
+ * the want of space.
+ */
+export type BatchOutcome = { next: number } | { waits: string; isFull?: boolean } | 'done';
 
 export function batchBytesOf({ batchBytes }: MergeContext): number {
   return batchBytes ?? 64 * MiB;
 }
 
-/** The files of the container alone. */
-export function scanOwn({ containersDirectory, name }: MergeContext): Promise<StateIndex> {
-  return StateIndex.scan([containersDirectory], { containersDirectory, only: (fileName) => parseFileName(fileName)?.name === name });
+/** The files of the container alone. Throws where one can't be read. */
+export async function scanOwn({ containersDirectory, name }: MergeContext): Promise<StateIndex> {
+  const index = await StateIndex.scan([containersDirectory], {
+    containersDirectory,
+    only: (fileName) => parseFileName(fileName)?.name === name,
+  });
+  index.requireRead();
+  return index;
 }
 
-/** All files that may have to do with the container's states. */
-export function scanAll({ containersDirectory, templatesDirectory, signal }: MergeContext): Promise<StateIndex> {
-  return StateIndex.scan([containersDirectory, templatesDirectory], { containersDirectory, signal });
+/** All files that may have to do with the container's states. Throws where one can't be read: what is to be done follows from all of them. */
+export async function scanAll({ containersDirectory, templatesDirectory, signal }: MergeContext): Promise<StateIndex> {
+  const index = await StateIndex.scan([containersDirectory, templatesDirectory], { containersDirectory, signal });
+  index.requireRead();
+  return index;
 }
 
 export function isOwn({ containersDirectory, name }: MergeContext, file: IndexedFile): boolean {

@@ -13,6 +13,8 @@ import { unlinkNeedless } from './unlink-file';
 export interface PendingFile {
   fileName: string;
   reason: string;
+  /** Whether it waits for space on the host. */
+  isFull: boolean;
 }
 
 /** What is to be done next with the files without a name, as the tree has it. */
@@ -44,7 +46,7 @@ export async function* reclaimSteps(context: MergeContext, pending: Map<string, 
     const outcome = yield* attempt(perform(context, work, positions.get(key) ?? 0));
     if (outcome === 'done') continue;
     if ('waits' in outcome) {
-      pending.set(key, { fileName: work.file.fileName, reason: outcome.waits });
+      pending.set(key, { fileName: work.file.fileName, reason: outcome.waits, isFull: outcome.isFull ?? false });
       continue;
     }
     if (work.kind === 'absorb') positions.set(key, outcome.next);
@@ -66,9 +68,9 @@ export async function* attempt(steps: AsyncGenerator<string, BatchOutcome>): Asy
   try {
     return yield* steps;
   } catch (error) {
-    if (isSystemError(error, 'ENOSPC', 'EDQUOT')) return { waits: 'no space is left on the host' };
+    if (isSystemError(error, 'ENOSPC', 'EDQUOT')) return { waits: 'no space is left on the host', isFull: true };
     if (error instanceof LoopboxError && ['ERR_LOOPBOX_LOCKED', 'ERR_LOOPBOX_IN_USE', 'ERR_LOOPBOX_NO_SPACE'].includes(error.code))
-      return { waits: error.message };
+      return { waits: error.message, isFull: error.code === 'ERR_LOOPBOX_NO_SPACE' };
     throw error;
   }
 }

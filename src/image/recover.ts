@@ -26,7 +26,7 @@ export interface RecoverOptions {
  * Finishes what a cut or a kill left half done of a container's files: names and seals, never a disk's blocks. For the holder of the
  * container's verb lock. First all of it is made durable, because what is decided is decided by it. Idempotent; the steps that were
  * taken are returned, in words.
- * CORRUPT, and nothing is touched, where two files claim to be the present, or something would be lost.
+ * CORRUPT, and nothing is touched, where two files claim to be the present, or something would be lost. Fails likewise where one can't be read.
  */
 export async function recover(containersDirectory: string, name: string, options: RecoverOptions = {}): Promise<string[]> {
   const steps: string[] = [];
@@ -66,9 +66,10 @@ class ContainerFiles {
   static async read(directory: string, name: string, held?: HeldFiles): Promise<ContainerFiles> {
     const names = new Set((await regularFiles(directory)).filter((fileName) => parseFileName(fileName)?.name === name));
     const only = (fileName: string) => names.has(fileName);
-    const { files } = await StateIndex.scan([directory], { containersDirectory: directory, only, held, sync: true });
+    const index = await StateIndex.scan([directory], { containersDirectory: directory, only, held, sync: true });
     await syncDirectory(directory);
-    return new ContainerFiles(directory, name, names, [...files]);
+    index.requireRead();
+    return new ContainerFiles(directory, name, names, [...index.files]);
   }
 
   all(): readonly IndexedFile[] {

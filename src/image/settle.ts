@@ -28,7 +28,7 @@ export async function* settleSteps(context: MergeContext, pending: Map<string, P
     if (!edge || pending.has(keyOf(edge.image))) return;
     const outcome = yield* attempt(foldEdge(context, all, edge));
     if (outcome === 'done' || 'next' in outcome) continue;
-    pending.set(keyOf(edge.image), { fileName: edge.image.fileName, reason: outcome.waits });
+    pending.set(keyOf(edge.image), { fileName: edge.image.fileName, reason: outcome.waits, isFull: outcome.isFull ?? false });
     return;
   }
 }

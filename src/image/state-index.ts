@@ -104,9 +104,25 @@ export class StateIndex {
     return (this.#byState.get(state) ?? []).filter(isProvider).sort((a, b) => rank(a) - rank(b));
   }
 
-  /** The files whose `parent` is this state. */
+  /** The files whose `parent` is this state. Throws where one of all those that were looked at could not be read: it may be such a file. */
   children(state: string): readonly IndexedFile[] {
+    this.requireRead();
     return this.#byParent.get(state) ?? [];
+  }
+
+  /** Whether something stands on a file. Throws as `children`, unless it is not sealed: then at most a commit has yet to seal it. */
+  isStoodOn({ state, sealed }: Manifest): boolean {
+    return (sealed ? this.children(state) : (this.#byParent.get(state) ?? [])).length > 0;
+  }
+
+  /** The files that could not be read, whatever is in them: what stands on what is uncertain then. */
+  get unread(): readonly DamagedFile[] {
+    return this.damaged.filter(({ error }) => !['ERR_LOOPBOX_CORRUPT', 'ERR_LOOPBOX_NOT_SUPPORTED'].includes(error.code));
+  }
+
+  requireRead(counts: (file: DamagedFile) => boolean = () => true): void {
+    const unread = this.unread.find(counts);
+    if (unread) throw unread.error;
   }
 
   /** The files of a container of the store, `.next` and all. */

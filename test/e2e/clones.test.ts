@@ -20,7 +20,7 @@ describe('clone', () => {
 
   it.each(['web', 'web@mon', 'web@tue'])('of %s is one image with all of it, and an identity of its own', async (from) => {
     const before = containerFiles(store);
-    expect(await store.done('clone', from, 'copy')).toBe(`copy: 128 MiB, copied from ${from}`);
+    expect(await store.done('clone', from, 'copy')).toBe(`copy: 128 MiB, copied from ${from}; attach: stack`);
     expect(containerFiles(store)).toEqual(['copy.img', ...before]);
     await shell('e2fsck', '-fn', store.imageOf('copy'));
     const [source, copy] = [await contentOfState(store, from), await contentOfState(store, 'copy')];
@@ -71,7 +71,7 @@ describe('linked', () => {
     const store = await storeWithSleeper('web', '--full');
     await changeDisk(store, 'web', 'echo apples > root/fruit');
     expect(await store.done('create', 'made', '--linked', '--template', 'busybox')).toBe('made: 128 MiB, linked to busybox; attach: stack');
-    expect(await store.done('clone', '--linked', 'web', 'linked')).toBe('linked: 128 MiB, linked to web');
+    expect(await store.done('clone', '--linked', 'web', 'linked')).toBe('linked: 128 MiB, linked to web; attach: stack');
     expect(containerFiles(store)).toEqual(['linked.delta', 'made.delta', 'web.img']);
     for (const name of ['made', 'linked']) {
       expect(Number(await shell('du', '-k', `${store.root}/containers/${name}.delta`).then((line) => line.split('\t')[0]))).toBeLessThan(

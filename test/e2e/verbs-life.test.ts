@@ -167,6 +167,25 @@ describe('start, stop, kill, restart and wait', () => {
 });
 
 describe('run', () => {
+  it('takes what create takes of how the container is made and attached', async () => {
+    for (const [flag, file] of [
+      ['--full', 'img'],
+      ['--linked', 'delta'],
+    ] as const) {
+      await store.done('run', '-d', '--template', 'busybox', flag, '--attach', 'stack', 'made', ...sleep);
+      expect(await store.inspect('made')).toMatchObject({
+        state: 'running',
+        files: expect.arrayContaining([expect.stringMatching(`made\\.${file}$`)]),
+      });
+      await store.done('rm', '-f', 'made');
+    }
+    for (const flags of [['--full'], ['--linked'], ['--attach', 'stack']])
+      expect(await store.loopbox(['run', ...flags, './a.img'])).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('a FILE is run as it is'),
+      });
+  });
+
   it("ends with the command's own code, and keeps the container", async () => {
     const result = await store.loopbox(['run', '--template', 'busybox', 'job', '--', 'sh', '-c', 'echo out; echo err >&2; exit 5']);
     expect(result).toMatchObject({ code: 5, stdout: 'out\n', stderr: 'err\n' });

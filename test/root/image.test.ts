@@ -1,8 +1,9 @@
 import { createWriteStream, readdirSync, statSync } from 'node:fs';
-import { type FileHandle, mkdir, open, readFile, rename, truncate, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { type FileHandle, mkdir, open, readFile, rename, symlink, truncate, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { tryLock } from '../../src/flock';
 import { checkFileSystem, replayJournal } from '../../src/image/check-filesystem';
 import { copyImage } from '../../src/image/copy-image';
 import { growFileSystem } from '../../src/image/grow-filesystem';
@@ -15,6 +16,7 @@ import { writeImageToStream } from '../../src/image/stream-image';
 import { readSuperblock, setReadOnlyFeature } from '../../src/image/superblock';
 import type { ProgressEvent } from '../../src/progress';
 import { GiB, KiB, MiB } from '../../src/units';
+import { newUuid } from '../../src/uuid';
 import { cleanUp, execute, shell, temporaryDirectory, xfsDirectory } from '../fixtures';
 
 let directory: string;
@@ -481,6 +483,22 @@ describe('NewFile', () => {
     await expect(second.publish(path)).rejects.toMatchObject({ code: 'EEXIST', syscall: 'linkat' });
     await expect(NewFile.create(join(place, 'none'))).rejects.toMatchObject({ code: 'ENOENT' });
     expect(readdirSync(place)).toEqual(['a']);
+  });
+
+  it('takes away what a killed replacement has left, and nothing else', async () => {
+    const place = await temporaryDirectory();
+    const names = Array.from({ length: 4 }, () => `.tmp-${newUuid()}`);
+    const [left = '', used = '', foreign = '', link = ''] = names.map((name) => join(place, name));
+    await shell('cp', '--sparse=always', await recipeImage(), left);
+    await shell('cp', '--sparse=always', await recipeImage(), used);
+    await writeFile(foreign, 'mine');
+    await symlink(used, link);
+    await writeFile(join(place, '.tmp-x'), 'mine');
+    await using holder = await open(used, 'r');
+    expect(tryLock(holder.fd, 'exclusive')).toBe(true);
+    await using file = await NewFile.create(place);
+    await file.replace(join(place, 'a'));
+    expect(readdirSync(place).sort()).toEqual(['.tmp-x', basename(used), basename(foreign), basename(link), 'a'].sort());
   });
 
   it('is renamed without replacing', async () => {
