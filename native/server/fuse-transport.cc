@@ -23,7 +23,12 @@ constexpr unsigned kIdleBuffers = 1;
 constexpr size_t kRequestHeader = sizeof(fuse_in_header) + sizeof(fuse_write_in);
 static_assert(kRequestHeader == 80 && sizeof(fuse_read_in) == sizeof(fuse_write_in));
 
+/** The most that are added at a time: as long as their memory is being cleared, no request is served. */
+constexpr unsigned kGrowth = 16;
+
 constexpr std::chrono::seconds kTick{1};
+/** What is given back is taken again at a cost: so many ticks in a row must do without, each with few requests. */
+constexpr unsigned kQuietTicks = 5, kFewRequests = 64;
 /** After so long without a request the connection's end is watched for. */
 constexpr std::chrono::milliseconds kIdle{10};
 /** Between two looks whether the last chains have ended. */
@@ -97,7 +102,7 @@ void FuseTransport::Received(int result, unsigned flags) {
   if (result == -ENOBUFS) {
     if (is_quiesced_) return;
     if (ready_ < kBuffers) {
-      AddBuffers(ready_);
+      AddBuffers(std::min(ready_, kGrowth));
       return Receive();
     }
     // They come back silently.
@@ -128,7 +133,7 @@ void FuseTransport::Take(Slot& slot) {
     return Provide(slot);
   }
   if (*error) return Answer(request, *error);
-  is_busy_ = true;
+  requests_++;
   engine_.Handle(request);
 }
 
@@ -219,7 +224,8 @@ void FuseTransport::WatchForEnd() {
 void FuseTransport::Tick() {
   if (is_ended_) return;
   if (IsFuseDisconnected(fuse_)) return End();
-  if (!std::exchange(is_busy_, false) && ready_ > kIdleBuffers && engine_.state().held() == 0) {
+  quiet_ticks_ = std::exchange(requests_, 0) <= kFewRequests ? quiet_ticks_ + 1 : 0;
+  if (quiet_ticks_ >= kQuietTicks && ready_ > kIdleBuffers && engine_.state().held() == 0) {
     engine_.Rest([this] { RemoveBuffers(); });
   }
   ring_.After(kTick, [this] { Tick(); });

@@ -75,8 +75,10 @@ class FuseTransport final : public ServerTransport, private Completion {
   bool is_receiving_ = false, has_multishot_ = true, is_quiesced_ = false, is_ended_ = false;
   /** Buffers that are ready, the first ones; of them those taken back so far. */
   unsigned ready_ = 0, withheld_ = 0;
-  /** Whether data was asked for since the last tick, and anything since `WatchForEnd` last looked. */
-  bool is_busy_ = false, were_requests_ = false;
+  /** Requests of the data path since the last tick, and ticks in a row that saw few. */
+  unsigned requests_ = 0, quiet_ticks_ = 0;
+  /** Whether anything was asked for since `WatchForEnd` last looked. */
+  bool were_requests_ = false;
   /** The ring's number of the watch for the end, while there is one. */
   std::optional<int> watch_;
 };

@@ -13,6 +13,10 @@ namespace {
 constexpr unsigned kEntries = 1024;
 /** Registered files: the layers, and what transports need. */
 constexpr unsigned kFiles = 160;
+/** A disk that is given the first of many requests begins with it while the others are still being looked at. */
+constexpr unsigned kSubmittedAtOnce = 12;
+/** A clock that jumps so far (ns) says that somebody else needs this CPU: then nobody spins for a while. */
+constexpr uint64_t kTakenAway = 500'000, kSpinPause = 20'000'000;
 
 uint64_t Nanoseconds() {
   return std::chrono::steady_clock::now().time_since_epoch().count();
@@ -158,24 +162,38 @@ void Ring::After(std::chrono::microseconds time, std::function<void()> body) {
   timers_.emplace_back(*this, time, std::move(body)).Start();
 }
 
-void Ring::Wait() {
-  uint64_t limit = spin_microseconds_ * 1000ull, start = Nanoseconds();
-  if (limit && is_spinning_) {
-    io_uring_submit(&ring_);
-    for (uint64_t end = start + limit; Nanoseconds() < end;) {
-      for (int i = 0; i < 20; i++) {
-        if (io_uring_cq_ready(&ring_)) return;
-        if (__atomic_load_n(ring_.sq.kflags, __ATOMIC_ACQUIRE) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) {
-          io_uring_get_events(&ring_);
-          end = Nanoseconds() + limit;
-        }
-        Pause();
+bool Ring::Spin() {
+  io_uring_submit(&ring_);
+  uint64_t limit = spin_microseconds_ * 1000ull, last = Nanoseconds();
+  auto look = [&] {
+    uint64_t now = Nanoseconds();
+    if (now - last > kTakenAway) no_spin_before_ = now + kSpinPause;
+    last = now;
+  };
+  for (uint64_t end = last + limit; last < end; look()) {
+    for (int i = 0; i < 20; i++) {
+      if (io_uring_cq_ready(&ring_)) {
+        look();
+        return true;
       }
+      if (__atomic_load_n(ring_.sq.kflags, __ATOMIC_ACQUIRE) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) {
+        look();
+        io_uring_get_events(&ring_);
+        last = Nanoseconds();
+        end = last + limit;
+      }
+      Pause();
     }
   }
+  return false;
+}
+
+void Ring::Wait() {
+  uint64_t start = Nanoseconds();
+  if (is_spinning_ && start >= no_spin_before_ && Spin()) return;
   io_uring_submit_and_wait(&ring_, 1);
   // Only while requests follow each other closely: when idle it costs nothing.
-  is_spinning_ = Nanoseconds() - start < 4 * limit;
+  is_spinning_ = Nanoseconds() - start < 2000ull * spin_microseconds_;
 }
 
 void Ring::Run() {
@@ -188,6 +206,7 @@ void Ring::Run() {
       count++;
       uint64_t data = completed->user_data;
       reinterpret_cast<Completion*>(data & ~uint64_t{7})->Complete(data & 7, completed->res, completed->flags);
+      if (io_uring_sq_ready(&ring_) >= kSubmittedAtOnce) io_uring_submit(&ring_);
       if (stopped_) break;
     }
     io_uring_cq_advance(&ring_, count);

@@ -59,7 +59,8 @@ class Ring {
   /** Calls back once. */
   void After(std::chrono::microseconds time, std::function<void()> body);
 
-  /** How long to look out for the next completion without sleeping, while they follow each other closely. */
+  /** How long to look out for the next completion without sleeping, while they follow each other closely and nobody
+   * else needs the CPU. */
   void SetSpin(unsigned microseconds) { spin_microseconds_ = microseconds; }
 
   /** Handles completions until `Stop`. */
@@ -72,10 +73,13 @@ class Ring {
   class PollWatch;
   class Timer;
 
+  /** Looks out for a completion; returns whether there is one. */
+  bool Spin();
   void Wait();
 
   io_uring ring_{};
   unsigned spin_microseconds_ = 0;
+  uint64_t no_spin_before_ = 0;
   bool is_spinning_ = false, stopped_ = false;
   std::vector<int> free_files_;
   std::list<Timer> timers_;

@@ -38,7 +38,7 @@ export interface StackServerOptions {
   /** Called with the server's process before it does anything, to take it out of the caller's cgroup. The first move costs 15 ms. */
   moveToCgroup: (pid: number) => void | Promise<void>;
   warn: Warn;
-  /** How long the server looks out for the next request before it sleeps; 50 unless told, 0 never. */
+  /** How long the server looks out for the next request before it sleeps, while they follow each other closely; 200 unless told, 0 never. */
   spinMicroseconds?: number | undefined;
   /** `fuse` unless told. */
   transport?: Transport | undefined;
@@ -221,7 +221,7 @@ function serverArguments(options: StackServerOptions): string[] {
     ['--name', fileName(options.label), '--size', String(options.sizeBytes)],
     ['--control', options.controlPath, '--log', options.logPath],
     ['--transport', options.transport ?? defaultTransport],
-    ['--spin', String(options.spinMicroseconds ?? 50)],
+    ['--spin', String(options.spinMicroseconds ?? 200)],
     options.guardFd === undefined ? [] : ['--guard', String(5 + layers.length)],
     layers.flatMap(({ kind, sizeBytes, mapOffset, dataOffset, firstBlock = 0 }, index) => [
       '--layer',

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { LoopboxError } from '../../src/errors';
 import { readLoop } from '../../src/loop/list-loops';
 import { attachGuard, type StackServer } from '../../src/loop/stack-server';
@@ -21,6 +21,12 @@ const goneWithinMs = 2000;
 
 function identity({ pid, pidStart }: StackServer) {
   return { pid, start: pidStart };
+}
+
+/** Of keeper and worker. */
+async function residentKiB(server: StackServer): Promise<number> {
+  const pids = [server.pid, await workerOf(server)];
+  return pids.reduce((sum, pid) => sum + Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]), 0);
 }
 
 async function workerOf({ pid }: StackServer): Promise<number> {
@@ -129,9 +135,7 @@ describe.each(transportsHere)('a served chain, by %s,', (transport) => {
         const server = await chain.serve({ transport });
         await touch(server.loop.path);
         took.push(performance.now() - began);
-        for (const pid of [server.pid, await workerOf(server)]) {
-          resident += Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 5;
-        }
+        resident += (await residentKiB(server)) / 5;
         await server.loop.close();
         await hasEndedWithin(identity(server), goneWithinMs);
       }
@@ -141,6 +145,14 @@ describe.each(transportsHere)('a served chain, by %s,', (transport) => {
       expect(Math.min(...took)).toBeLessThan(200);
       expect(resident).toBeLessThan(8 * KiB);
     }
+  });
+
+  it('takes memory for many requests at once, and gives it back at rest', async () => {
+    const server = await (await ServedChain.create()).serve();
+    await shell('dd', 'if=/dev/zero', `of=${server.loop.path}`, 'bs=32M', 'count=2', 'oflag=direct', 'status=none');
+    expect(await residentKiB(server)).toBeGreaterThan(8 * KiB);
+    await vi.waitFor(async () => expect(await residentKiB(server)).toBeLessThan(8 * KiB), { timeout: 20_000, interval: 200 });
+    await shell('dd', `if=${server.loop.path}`, 'of=/dev/null', 'bs=32M', 'iflag=direct', 'status=none');
   });
 });
 
