@@ -85,7 +85,11 @@ class Guest final : public Transport {
     // Not from within.
     ring_->After(std::chrono::microseconds(1), [this] { Look(); });
   }
-  void Resume() override { is_quiet_ = false; }
+  /** The guest goes on at once, whatever the engine still has to do. */
+  void Resume() override {
+    is_quiet_ = false;
+    ring_->Stop();
+  }
 
   bool is_quiet() const { return is_quiet_; }
   std::array<Slot, kRequests>& slots() { return slots_; }

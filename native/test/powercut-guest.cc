@@ -63,7 +63,11 @@ class Guest final : public Transport {
     quiesced_ = std::move(done);
     Look();
   }
-  void Resume() override { is_quiet_ = false; }
+  /** The guest goes on at once, whatever the engine still has to do. */
+  void Resume() override {
+    is_quiet_ = false;
+    ring_.Stop();
+  }
 
   Slot* FindFree() {
     for (Slot& slot : slots_) {

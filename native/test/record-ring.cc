@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "record-log.h"
@@ -22,6 +24,10 @@ struct Sent {
   /** Entries of one chain end in order. */
   uint64_t chain;
   bool is_silent;
+  /** Of a write whose end is told of: where its data lies, which nobody may change until then, and what it was. */
+  const char* address = nullptr;
+  std::string data = {};
+  uint64_t inode = 0, offset = 0;
 };
 
 /** The one ring of a program, used by one thread. */
@@ -35,6 +41,13 @@ struct WatchedRing {
 
 WatchedRing watched;
 
+/** What was changed on its way may have been written as it is now. */
+void TellOfChange(const Sent& sent) {
+  std::string_view now(sent.address, sent.data.size());
+  if (now == sent.data) return;
+  AppendRecord({.record = Record::kWrite, .inode = sent.inode, .offset = sent.offset, .data = now});
+}
+
 void Ended(const io_uring_cqe& completed) {
   auto is_it = [&](const Sent& one) {
     return one.user_data == completed.user_data && !(one.is_silent && completed.res >= 0);
@@ -47,6 +60,7 @@ void Ended(const io_uring_cqe& completed) {
   auto count = std::distance(watched.sent.begin(), found) + 1;
   std::erase_if(watched.sent, [&](const Sent& one) {
     if (count-- <= 0 || one.chain != chain) return false;
+    if (one.address && completed.res >= 0) TellOfChange(one);
     if (one.id && completed.res >= 0) AppendRecord({.record = Record::kEnd, .id = one.id});
     return true;
   });
@@ -99,7 +113,15 @@ void Send(io_uring* ring) {
     }
     // Else nobody would tell that its chain has ended. That it has ended well is no news to whoever asked for silence.
     if (after && !is_linked) entry.flags &= ~IOSQE_CQE_SKIP_SUCCESS;
-    watched.sent.push_back({entry.user_data, id, watched.last_chain, (entry.flags & IOSQE_CQE_SKIP_SUCCESS) != 0});
+    Sent sent{entry.user_data, id, watched.last_chain, (entry.flags & IOSQE_CQE_SKIP_SUCCESS) != 0};
+    // Of a silent one it is not seen whether its end came first.
+    if (id && record.record == Record::kWrite && !sent.is_silent) {
+      sent.address = record.data.data();
+      sent.data = record.data;
+      sent.inode = record.inode;
+      sent.offset = record.offset;
+    }
+    watched.sent.push_back(std::move(sent));
   }
 }
 

@@ -1,8 +1,8 @@
 import type { SeededRandom } from '../counts';
 import type { Entry } from './log';
+import { StateReader } from './reader';
 import type { Recoverer } from './recoverer';
 import type { CutState, Fate, Replay } from './replay';
-import { StateReader } from './reader';
 
 /** What must hold at a power cut. Each throws where it does not. */
 export interface Expectation {
@@ -23,6 +23,8 @@ export interface CampaignOptions {
   recovered: number;
   /** Names of containers, any of which may be recovered first. */
   names: string[];
+  /** Whether what is recorded is a command's work alone, which ends with it: then it is also killed before each of its syncs. */
+  kills?: boolean;
   /** Files of other directories, which stay as they are, with their paths from this one. */
   elsewhere?: CutState;
 }
@@ -32,6 +34,7 @@ export interface CampaignCounts {
   states: number;
   recovered: number;
   recoverCuts: number;
+  kills: number;
 }
 
 /**
@@ -45,7 +48,7 @@ export async function cutEverywhere(
   options: CampaignOptions,
 ): Promise<CampaignCounts> {
   const { random, states, recovered } = options;
-  const counts: CampaignCounts = { states: 0, recovered: 0, recoverCuts: 0 };
+  const counts: CampaignCounts = { states: 0, recovered: 0, recoverCuts: 0, kills: 0 };
   const look = async (at: number, fate: Fate) => {
     const entry = log[at];
     const where = `cut after ${at + 1} of ${log.length} entries (${entry?.kind} ${entry?.path}), what is not synced is ${fate}`;
@@ -55,6 +58,12 @@ export async function cutEverywhere(
     if (random.below(states) < recovered) await explained(where, state, () => cutRecover(state, expectation, options, counts));
   };
   for (const [at, entry] of log.entries()) {
+    if (options.kills && entry.kind === 'sync') {
+      const state = replay.cut('kept', random);
+      await explained(`killed before entry ${at + 1} of ${log.length} (${entry.kind} ${entry.path})`, state, () =>
+        cutAfterKill(state, replay, expectation, options, counts),
+      );
+    }
     replay.apply(entry);
     expectation.see(entry);
     await look(at, 'lost');
@@ -94,6 +103,27 @@ async function cutRecover(state: CutState, expectation: Expectation, options: Ca
   await explained(`recovered after a cut recover: ${second.steps.join('; ')}`, half, () =>
     expectation.holdsRecovered(new StateReader(last, options.elsewhere)),
   );
+}
+
+/** What a killed command has left in the page cache is recovered, and then the power is cut. */
+async function cutAfterKill(
+  state: CutState,
+  killed: Replay,
+  expectation: Expectation,
+  options: CampaignOptions,
+  counts: CampaignCounts,
+): Promise<void> {
+  const { random, recoverer, names } = options;
+  counts.kills++;
+  const { steps, log, replay } = await recoverer.recover(state, names, killed);
+  const look = (cut: CutState, holds: 'holdsAtOnce' | 'holdsRecovered') =>
+    explained(`recovered: ${steps.join('; ')}; then cut`, cut, () => expectation[holds](new StateReader(cut, options.elsewhere)));
+  for (const entry of log) {
+    replay.apply(entry);
+    counts.recoverCuts++;
+    await look(replay.cut('random', random), 'holdsAtOnce');
+  }
+  await look(replay.cut('lost', random), 'holdsRecovered');
 }
 
 async function explained(where: string, state: CutState, look: () => void | Promise<void>): Promise<void> {

@@ -12,7 +12,7 @@ import { Recoverer } from './recoverer';
 import { type CutState, Replay } from './replay';
 import { type Shown, shownBy, VerbExpectation } from './verb-expectation';
 
-export interface VerbOptions extends Omit<CampaignOptions, 'recoverer' | 'elsewhere'> {
+export interface VerbOptions extends Omit<CampaignOptions, 'recoverer' | 'elsewhere' | 'kills'> {
   /** Whether the present is another afterwards. */
   restores?: boolean;
   /** As in `VerbExpectation`. */
@@ -40,7 +40,7 @@ export async function cutVerb(store: TestStore, verb: string[], options: VerbOpt
   for (const shown of [before, after]) await expectSound(shown);
 
   const expectation = new VerbExpectation(before, after, options.grownFrom);
-  const counts = await cutEverywhere(replay, log, expectation, { ...options, elsewhere, recoverer: await Recoverer.start() });
+  const counts = await cutEverywhere(replay, log, expectation, { ...options, kills: true, elsewhere, recoverer: await Recoverer.start() });
   expectComplete(replay.cut('kept', random), wanted);
   // What has returned lasts.
   new VerbExpectation(after, after).holdsRecovered(new StateReader(replay.cut('lost', random), elsewhere));

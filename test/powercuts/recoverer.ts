@@ -45,13 +45,13 @@ export class Recoverer {
     return new Recoverer(child, createInterface({ input: child.stdout }), recording);
   }
 
-  /** Writes a state out and recovers it, twice. `names` are the containers'. */
-  async recover(state: CutState, names: string[]): Promise<Recovered> {
+  /** Writes a state out and recovers it, twice. `names` are the containers'. It is all durable, or what a kill of `killed` has left. */
+  async recover(state: CutState, names: string[], killed?: Replay): Promise<Recovered> {
     const { directory } = this.recording;
     rmSync(directory, { recursive: true, force: true });
     mkdirSync(directory);
     writeState(directory, state);
-    const replay = Replay.ofState(directory, state);
+    const replay = killed ? killed.goOnIn(directory) : Replay.ofState(directory, state);
     const answered = once(this.answers, 'line') as Promise<[string]>;
     this.child.stdin.write(`${JSON.stringify([directory, ...names])}\n`);
     const answer = JSON.parse((await answered)[0]) as { error?: string; steps: string[]; again: string[] };

@@ -17,10 +17,15 @@ interface Change {
 
 type Names = Map<string, Inode>;
 
+/** Something that was done to a directory's names; `find` gives the file that is meant. */
+type NamesChange = (names: Names, find: (file: Inode) => Inode) => void;
+
 interface Directory {
   durable: Names;
-  pending: ((names: Names) => void)[];
+  pending: NamesChange[];
 }
+
+const itself = (file: Inode) => file;
 
 interface Sync {
   entry: Entry;
@@ -71,6 +76,38 @@ export class Replay {
     return replay;
   }
 
+  /**
+   * Goes on from here with the files below a directory, which are those of `cut('kept')`: as after a kill, all is there, and what was not synced
+   * still is not. This must not go on meanwhile.
+   */
+  goOnIn(root: string): Replay {
+    const replay = new Replay();
+    const copies = new Map<Inode, Inode>();
+    const copyOf = (file: Inode): Inode => {
+      const known = copies.get(file);
+      if (known) return known;
+      const copy = { durable: file.durable.copy(), pending: file.pending.map(({ entry }) => ({ entry, isEnded: true })) };
+      copies.set(file, copy);
+      return copy;
+    };
+    const ofCopies =
+      (change: NamesChange): NamesChange =>
+      (names, find) =>
+        change(names, (file) => find(copyOf(file)));
+    replay.#directoryInodes.set(statSync(root).ino, '.');
+    for (const [name, { durable, pending }] of this.#directories) {
+      const directory = {
+        durable: new Map([...durable].map(([path, file]) => [path, copyOf(file)])),
+        pending: pending.map(ofCopies),
+      };
+      replay.#directories.set(name, directory);
+      const names = new Map(directory.durable);
+      for (const change of directory.pending) change(names, itself);
+      for (const [path, file] of names) replay.#current.set(statSync(join(root, path)).ino, file);
+    }
+    return replay;
+  }
+
   #add(path: string, inode: number, durable: Content): void {
     const file = { durable, pending: [] };
     this.#current.set(inode, file);
@@ -83,7 +120,7 @@ export class Replay {
     if (kind === 'sync') this.#begin(entry);
     else if (kind === 'end') this.#end(entry.id);
     else if (kind === 'create') this.#create(entry);
-    else if (kind === 'link') this.#name(path, (names) => names.set(path, this.#file(entry)));
+    else if (kind === 'link') this.#link(path, this.#file(entry));
     else if (kind === 'unlink') this.#name(path, (names) => names.delete(path));
     else if (kind === 'rename') this.#rename(path, other);
     else if (kind !== 'mark') this.#change(entry);
@@ -102,14 +139,18 @@ export class Replay {
     return directory;
   }
 
-  #name(path: string, change: (names: Names) => void): void {
+  #name(path: string, change: NamesChange): void {
     this.#directory(path).pending.push(change);
+  }
+
+  #link(path: string, file: Inode): void {
+    this.#name(path, (names, find) => names.set(path, find(file)));
   }
 
   #create(entry: Entry): void {
     const file = { durable: Content.empty(), pending: [] };
     this.#current.set(entry.inode, file);
-    if (entry.path) this.#name(entry.path, (names) => names.set(entry.path, file));
+    if (entry.path) this.#link(entry.path, file);
   }
 
   #rename(from: string, to: string): void {
@@ -135,7 +176,7 @@ export class Replay {
       const last = directory.pending.at(-1);
       const finish = () => {
         const count = last ? directory.pending.indexOf(last) + 1 : 0;
-        for (const change of directory.pending.splice(0, count)) change(directory.durable);
+        for (const change of directory.pending.splice(0, count)) change(directory.durable, itself);
       };
       this.#syncs.set(entry.id, { entry, finish, covered: new Set() });
       return;
@@ -184,7 +225,7 @@ export class Replay {
     for (const { durable, pending } of this.#directories.values()) {
       const names = new Map(durable);
       const count = fate === 'lost' ? 0 : fate === 'kept' ? pending.length : random.below(pending.length + 1);
-      for (const change of pending.slice(0, count)) change(names);
+      for (const change of pending.slice(0, count)) change(names, itself);
       for (const [path, file] of names) {
         const content = contents.get(file) ?? plan.contentOf(file);
         contents.set(file, content);

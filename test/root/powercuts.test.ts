@@ -60,7 +60,8 @@ function amount() {
 }
 
 function report(title: string, counts: CampaignCounts): void {
-  console.log(`${title}: ${counts.states} cuts, ${counts.recovered} recovered, ${counts.recoverCuts} cuts within recover`);
-  expect(counts.states).toBeGreaterThanOrEqual(soakCount(20_000));
-  expect(counts.recovered).toBeGreaterThan(0);
+  const { states, recovered, recoverCuts, kills } = counts;
+  console.log(`${title}: ${states} cuts, ${recovered} recovered, ${kills} kills, ${recoverCuts} cuts within recover`);
+  expect(states).toBeGreaterThanOrEqual(soakCount(20_000));
+  expect(recovered).toBeGreaterThan(0);
 }
