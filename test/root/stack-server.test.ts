@@ -121,28 +121,21 @@ describe.each(transportsHere)('a served chain, by %s,', (transport) => {
     }
   });
 
-  it('is attached at once, however long it is', async () => {
+  it('takes little memory, however long its chain is', async () => {
     for (const [deltas, sizeBytes] of [
       [1, 64 * MiB],
       [1, 10 * GiB],
       [126, 10 * GiB],
     ] as const) {
       const chain = await ServedChain.create({ deltas, sizeBytes });
-      const took: number[] = [];
       let resident = 0;
       for (let round = 0; round < 5; round++) {
-        const began = performance.now();
         const server = await chain.serve({ transport });
         await touch(server.loop.path);
-        took.push(performance.now() - began);
         resident += (await residentKiB(server)) / 5;
         await server.loop.close();
         await hasEndedWithin(identity(server), goneWithinMs);
       }
-      console.log(
-        `${deltas} deltas of ${sizeBytes / MiB} MiB: ${took.map((ms) => ms.toFixed(1)).join(' ')} ms, ${Math.round(resident)} KiB`,
-      );
-      expect(Math.min(...took)).toBeLessThan(200);
       expect(resident).toBeLessThan(8 * KiB);
     }
   });
