@@ -72,7 +72,8 @@ class Extractor {
   explicit Extractor(int root) : root_(root) {}
 
   void Extract(const Entry& entry) {
-    auto [parent, name] = Split(entry.path);
+    const SplitPath path = Split(entry.path);
+    const std::string &parent = path.parent, &name = path.name;
     if (entry.type == EntryType::kDirectory && entry.append) return SetDirectoryTimes(parent, name, entry);
     int at = Parent(parent);
     switch (entry.type) {
@@ -179,7 +180,8 @@ class Extractor {
   }
 
   void MakeHardlink(int at, const std::string& parent, const char* name, const Entry& entry) {
-    auto [target_parent, target] = Split(entry.target);
+    const SplitPath path = Split(entry.target);
+    const std::string &target_parent = path.parent, &target = path.name;
     Fd opened;
     if (target_parent != parent) opened = OpenInRoot(root_, target_parent, O_PATH | O_DIRECTORY);
     int target_at = opened ? opened.get() : at;

@@ -204,7 +204,7 @@ std::optional<int> Keeper::HandleDeath() {
 
 void Keeper::ServeWorker() {
   // By now the worker has decided the switch that its predecessor died over.
-  if (undecided_ >= 0 && !live_->pending()) {
+  if (undecided_ >= 0 && !live_->has_pending()) {
     held_.erase(undecided_);
     close(undecided_);
     undecided_ = -1;

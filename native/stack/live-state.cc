@@ -149,7 +149,7 @@ std::optional<Slot> LiveState::FindFreeSlot() const {
 bool LiveState::IsInUse(Slot slot) const {
   const Chain& current = chain();
   const Slot* end = current.order + current.length;
-  return std::find(current.order, end, slot) != end || (header_->has_pending && header_->pending.slot == slot);
+  return std::find(current.order, end, slot) != end || (has_pending() && header_->pending.slot == slot);
 }
 
 bool LiveState::IsLoaded(Slot slot) const {
@@ -198,22 +198,22 @@ void LiveState::SetDropHeld() {
   header_->drop_held = true;
 }
 
+bool LiveState::has_pending() const {
+  return std::atomic_ref(header_->has_pending).load();
+}
+
 std::optional<PendingSwitch> LiveState::pending() const {
-  if (!header_->has_pending) return std::nullopt;
+  if (!has_pending()) return std::nullopt;
   return header_->pending;
 }
 
 void LiveState::SetPending(const PendingSwitch& pending) {
   header_->pending = pending;
-  Fence();
-  header_->has_pending = true;
-  Fence();
+  std::atomic_ref(header_->has_pending).store(true);
 }
 
 void LiveState::ClearPending() {
-  Fence();
-  header_->has_pending = false;
-  Fence();
+  std::atomic_ref(header_->has_pending).store(false);
 }
 
 EngineCounters& LiveState::counters() const {

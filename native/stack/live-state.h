@@ -129,6 +129,8 @@ class LiveState {
   bool drop_held() const;
   void SetDropHeld();
 
+  /** Whether there is a prepared switch. The keeper may ask while a worker runs, but not look at it. */
+  bool has_pending() const;
   std::optional<PendingSwitch> pending() const;
   void SetPending(const PendingSwitch& pending);
   void ClearPending();
