@@ -37,20 +37,24 @@ bool IsRoot(int socket) {
   return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.uid == 0;
 }
 
-/** What a prepared top must be: a file with room for the disk, open for direct reads and writes. */
+/** Where a delta's manifest ends. */
+constexpr uint64_t kManifestBytes = 64 * 1024;
+
+/** What a prepared top must be: a file with room for the disk behind its manifest, open for direct reads and writes. */
 bool IsPreparedTop(int fd, const Layer& top) {
   struct stat status;
   const int flags = fcntl(fd, F_GETFL);
   return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && (flags & O_ACCMODE) == O_RDWR && (flags & O_DIRECT) &&
-         top.map_offset % kBlockBytes == 0 && top.data_offset % kBlockBytes == 0 &&
+         top.map_offset >= kManifestBytes && top.map_offset % kBlockBytes == 0 && top.data_offset % kBlockBytes == 0 &&
          top.map_offset + (top.size / kBlockBytes + 7) / 8 <= top.data_offset &&
          static_cast<uint64_t>(status.st_size) >= top.data_offset &&
          static_cast<uint64_t>(status.st_size) - top.data_offset >= top.size;
 }
 
+/** Open such that it can be synced: where that fails after a rename the disk has failed. */
 bool IsDirectory(int fd) {
   struct stat status;
-  return fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
+  return fstat(fd, &status) == 0 && S_ISDIR(status.st_mode) && !(fcntl(fd, F_GETFL) & O_PATH);
 }
 
 }  // namespace

@@ -2,10 +2,13 @@ import { LoopboxError } from '../errors';
 import type { Chain } from '../image/chain';
 import { checkFileSystem, replayJournal } from '../image/check-filesystem';
 import { copyView } from '../image/copy-view';
+import { setLength } from '../image/file-io';
 import { freeUuid } from '../image/free-uuid';
 import { growFileSystem } from '../image/grow-filesystem';
 import { imageSize } from '../image/make-filesystem';
+import { slotsLength } from '../image/manifest-slots';
 import { NewFile } from '../image/new-file';
+import { lengthen } from '../image/lengthen';
 import { readSuperblock, setReadOnlyFeature } from '../image/superblock';
 import type { WorkOptions } from '../progress';
 import { formatSize, MiB } from '../units';
@@ -32,6 +35,7 @@ export async function copyToNewImage(
   const wanted = targetSize(source, options.label, options.sizeBytes);
   const file = await NewFile.create(directory);
   try {
+    if (wanted > source.sizeBytes) await requireLength(file.fd, wanted);
     const how = await copyView(source.viewLayers(), file.fd, options);
     await setReadOnlyFeature(file.fd, false);
     const superblock = await readSuperblock(file.fd);
@@ -52,6 +56,12 @@ export async function copyToNewImage(
     await file.close();
     throw error;
   }
+}
+
+/** Before anything is copied that could not become so large. */
+async function requireLength(fd: number, sizeBytes: number): Promise<void> {
+  await lengthen(fd, sizeBytes + slotsLength, `a disk of ${formatSize(sizeBytes)}`);
+  await setLength(fd, 0);
 }
 
 /** The size of the copy: as wanted, at least the source's, and such that stock resize2fs finds nothing to grow into. */

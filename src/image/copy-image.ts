@@ -1,8 +1,9 @@
 import { isSystemError } from '../errors';
 import { native } from '../native';
 import type { WorkOptions } from '../progress';
-import { MiB } from '../units';
+import { formatSize, MiB } from '../units';
 import { setLength } from './file-io';
+import { lengthen } from './lengthen';
 
 /** Small enough that Ctrl-C and the progress line feel immediate, large enough that calls don't count. */
 const chunkLength = 64 * MiB;
@@ -22,7 +23,7 @@ export async function copyImage(
     await setLength(destination, lengthBytes);
     return 'reflink';
   }
-  await setLength(destination, lengthBytes);
+  await lengthen(destination, lengthBytes, `a copy of ${formatSize(lengthBytes)}`);
   let position = 0;
   while (position < lengthBytes) {
     const data = await native().nextData(source, position);

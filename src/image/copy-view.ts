@@ -1,8 +1,8 @@
 import { native } from '../native';
 import type { WorkOptions } from '../progress';
-import { MiB } from '../units';
+import { formatSize, MiB } from '../units';
 import { copyImage } from './copy-image';
-import { setLength } from './file-io';
+import { lengthen } from './lengthen';
 import { type Piece, type ViewLayer, viewPieces } from './view-pieces';
 
 /** How much of the disk is copied between two looks at the signal. */
@@ -18,7 +18,7 @@ export async function copyView(layers: readonly ViewLayer[], destination: number
   const sizeBytes = layers.at(-1)?.sizeBytes ?? 0;
   // One call shares all of an image, whatever its extents.
   if (bottom && layers.length === 1 && !bottom.delta) return copyImage(bottom.fd, destination, sizeBytes, options);
-  await setLength(destination, sizeBytes);
+  await lengthen(destination, sizeBytes, `a copy of ${formatSize(sizeBytes)}`);
   const unshared = new Set<ViewLayer>();
   for await (const pieces of viewPieces(layers, options.signal)) {
     for (const slice of slices(pieces)) {

@@ -1,10 +1,10 @@
-import { isSystemError, LoopboxError } from '../errors';
 import { native } from '../native';
 import { formatSize, MiB } from '../units';
 import { crc32cOfPages } from './crc32c';
 import { blockSize, type Geometry, mapLength, newGeometry, writtenMapLength } from './delta-geometry';
-import { readAt, setLength, writeAt } from './file-io';
+import { readAt, writeAt } from './file-io';
 import { decodeManifest, type FoundManifest, requireGeneration } from './find-manifest';
+import { lengthen } from './lengthen';
 import type { DeltaManifest, Manifest } from './manifest';
 import { encodeSlots, slotsLength } from './manifest-slots';
 import { NewFile } from './new-file';
@@ -104,17 +104,8 @@ export async function createDelta(directory: string, { sizeBytes, manifest, bloc
 }
 
 /** Makes a delta's file as long as its manifest wants it. NOT_SUPPORTED where no file of the host can be that long. */
-export async function setDeltaLength(fd: number, { dataOffset, sizeBytes }: DeltaManifest): Promise<void> {
-  try {
-    await setLength(fd, dataOffset + sizeBytes);
-  } catch (error) {
-    if (!isSystemError(error, 'EFBIG', 'EINVAL')) throw error;
-    throw new LoopboxError(
-      'ERR_LOOPBOX_NOT_SUPPORTED',
-      `Cannot make a delta of ${formatSize(sizeBytes)}: the host's file system holds no file that long`,
-      { hint: 'XFS holds larger files than ext4, whose limit is 16 TiB', cause: error },
-    );
-  }
+export function setDeltaLength(fd: number, { dataOffset, sizeBytes }: DeltaManifest): Promise<void> {
+  return lengthen(fd, dataOffset + sizeBytes, `a delta of ${formatSize(sizeBytes)}`);
 }
 
 async function writeZeroes(fd: number, offset: number, length: number): Promise<void> {

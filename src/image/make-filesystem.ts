@@ -1,6 +1,6 @@
 import { run } from '../process';
-import { KiB, MiB, roundUp } from '../units';
-import { setLength } from './file-io';
+import { formatSize, KiB, MiB, roundUp } from '../units';
+import { lengthen } from './lengthen';
 
 /** A whole block group: in a disk that is a multiple of it stock resize2fs finds nothing to grow into. */
 const sizeStep = 128 * MiB;
@@ -33,7 +33,7 @@ export function imageSize(bytes: number): number {
 
 /** Makes an empty ext4 file system by the recipe in the first `sizeBytes` of an empty file, which gets that length and stays sparse. */
 export async function makeFileSystem(fd: number, sizeBytes: number, signal?: AbortSignal): Promise<void> {
-  await setLength(fd, sizeBytes);
+  await lengthen(fd, sizeBytes, `a disk of ${formatSize(sizeBytes)}`);
   const journalMiB = Math.floor(Math.min(maxJournal, sizeBytes / 16) / MiB);
   const args = ['-q', '-F', '-t', 'ext4', '-b', `${4 * KiB}`, '-I', '256', '-i', `${16 * KiB}`, '-G', '16', '-m', '0'];
   args.push('-J', `size=${journalMiB}`, '-O', features.join(','), '-e', 'remount-ro');

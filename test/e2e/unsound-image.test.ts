@@ -5,7 +5,7 @@ import { KiB, MiB } from '../../src/units';
 import { execute, shell, type TestStore, temporaryDirectory } from '../fixtures';
 import { ImageWorkshop, manifestOf, overwrite } from '../image-workshop';
 import { expectRefused } from '../refusal';
-import { seededBytes } from '../unit/image/golden';
+import { seededBytes, superblockBytes } from '../unit/image/golden';
 import { rawSlots } from '../unit/image/raw-slots';
 
 let images: ImageWorkshop;
@@ -73,6 +73,11 @@ describe('a file that is no sound ext4 image is refused', () => {
       await truncate(path, 48 * MiB);
       await expectRefusedByAll(path, 13, 'it is cut short');
       await expectRefused(store, ['template', 'import', 'new', path], 13, 'it is cut short');
+    }
+    for (const sizeBytes of [2 ** 44, 2 ** 62, 2 ** 63 - 2 ** 20]) {
+      const path = await images.copyOf(images.exported);
+      await overwrite(path, KiB, superblockBytes({ sizeBytes }));
+      await expectRefusedByAll(path, 13, 'it is cut short');
     }
     const withoutManifest = await images.copyOf(images.exported);
     await truncate(withoutManifest, 128 * MiB);

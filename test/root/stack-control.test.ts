@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -9,13 +9,23 @@ import { isSystemError, LoopboxError } from '../../src/errors';
 import { StackControl, type SwitchRequest } from '../../src/loop/stack-control';
 import type { StackServer } from '../../src/loop/stack-server';
 import { native } from '../../src/native';
-import { KiB } from '../../src/units';
+import { KiB, MiB } from '../../src/units';
 import { cleanUp, execute, seededRandom, shell, soakCount, temporaryDirectory } from '../fixtures';
 import { childrenOf, hasEndedWithin, mountServed, ServedChain } from '../served-chain';
 import { transportsHere } from '../uring-switch';
 
 function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length;
+}
+
+/** How many descriptors keeper and worker have. */
+function descriptorsOf(server: StackServer): number[] {
+  return [server.pid, ...childrenOf(server.pid)].map((pid) => readdirSync(`/proc/${pid}/fd`).length);
+}
+
+/** Expects that they soon have no more than so many; a keeper that has just begun lets go of some by itself. */
+async function expectNoMoreDescriptors(server: StackServer, before: number[]): Promise<void> {
+  await expect.poll(() => descriptorsOf(server).filter((count, index) => count > (before[index] ?? 0))).toEqual([]);
 }
 
 /** The reply's first line, or the code that the call fails with. */
@@ -118,6 +128,121 @@ describe('the control socket', () => {
     const { worker, counters } = await chain.control().status();
     expect([worker, counters.workers]).toEqual([childrenOf(server.pid)[0], 1]);
     expect(readdirSync(`/proc/${worker}/fd`).length).toBeLessThan(30);
+  });
+
+  it('takes no descriptors but those of a prepared top and its directory: nothing is renamed, nothing is kept', async () => {
+    const chain = await namedChain();
+    const server = await chain.serve();
+    const { mapOffset, dataOffset } = chain.geometry();
+    const next = await chain.makeDelta('disk.next');
+    const [fifo, short] = [join(chain.directory, 'fifo'), join(chain.directory, 'short')];
+    await shell('mkfifo', fifo);
+    await writeFile(short, '');
+    await truncate(short, dataOffset + chain.sizeBytes - 4 * KiB);
+    const { O_RDONLY, O_RDWR, O_DIRECT, O_DIRECTORY } = constants;
+    const place = 0o10000000; // O_PATH
+    const fds = {
+      top: openSync(next, O_RDWR | O_DIRECT),
+      directory: openSync(chain.directory, O_RDONLY | O_DIRECTORY),
+      buffered: openSync(next, O_RDWR),
+      readOnly: openSync(next, O_RDONLY | O_DIRECT),
+      short: openSync(short, O_RDWR | O_DIRECT),
+      place: openSync(next, place),
+      fifo: openSync(fifo, O_RDWR),
+      null: openSync('/dev/null', O_RDWR),
+      // What the server itself stands under.
+      loop: openSync(server.loop.path, O_RDWR | O_DIRECT),
+      directoryAsPlace: openSync(chain.directory, place | O_DIRECTORY),
+      elsewhere: openSync('/', O_RDONLY | O_DIRECTORY),
+    };
+    const { top, directory, directoryAsPlace, elsewhere, ...others } = fds;
+    const wrongPairs = [
+      ...Object.values(others).flatMap((fd) => [
+        [fd, directory],
+        [top, fd],
+      ]),
+      [directory, top],
+      [directory, directory],
+      [top, top],
+      [top, directoryAsPlace],
+      [top, elsewhere],
+    ];
+    const names = 'old=disk.delta\nkept=disk@a.delta\nnext=disk.next\ntop=disk.delta\n';
+    const before = { names: readdirSync(chain.directory).sort(), own: openDescriptors(), servers: descriptorsOf(server) };
+    try {
+      for (const pair of wrongPairs) {
+        const request = `loopbox 1 switch\n${names}map=${mapOffset}\ndata=${dataOffset}\nowned=1\n`;
+        expect(await ask(chain.controlPath, request, pair)).toMatch(/^error /);
+        expect(readdirSync(chain.directory).sort()).toEqual(before.names);
+      }
+      for (const [map, data] of [
+        [0, 4 * KiB],
+        [1, dataOffset],
+        [dataOffset, dataOffset],
+        [2 ** 62, 2 ** 62 + MiB],
+        [mapOffset, dataOffset + MiB],
+      ]) {
+        const request = `loopbox 1 switch\n${names}map=${map}\ndata=${data}\nowned=1\n`;
+        expect(await ask(chain.controlPath, request, [top, directory])).toMatch(/^error EINVAL /);
+      }
+      for (const fd of [...Object.values(fds), ...Object.values(fds)]) {
+        expect(await ask(chain.controlPath, 'loopbox 1 flush\n', [fd])).toMatch(/^error EINVAL /);
+      }
+    } finally {
+      Object.values(fds).forEach(closeSync);
+    }
+    expect(openDescriptors()).toBe(before.own - Object.values(fds).length);
+    await expectNoMoreDescriptors(server, before.servers);
+    await writePattern(server, 3, 3);
+    expect(await patternAt(server, 3)).toBe(3);
+    expect((await chain.control().status()).counters.workers).toBe(1);
+  });
+
+  it('bears any numbers in requests of any kind: the disk is as it was', async () => {
+    const chain = await ServedChain.create({ deltas: 3 });
+    const server = await chain.serve();
+    await writePattern(server, 5, 5);
+    const random = seededRandom();
+    const number = () => random.pick([0, 1, 2, 3, 126, 127, 128, 255, 256, 65_536, 2 ** 31, 2 ** 32, 2 ** 52, '9223372036854775807']);
+    const requests = [
+      () => `absorb\nslot=${number()}\nfrom=${number()}\n`,
+      () => `fold\nslot=${number()}\ninto=${random.pick([1, 2, 3, 127, 128])}\nto=${number()}\n`,
+      () => `drop\nslot=${random.pick([0, 3, 4, 127, 128, 2 ** 32, 2 ** 52])}\n`,
+      () => `grow\nsize=${random.pick([0, 1, 4096, chain.sizeBytes, chain.sizeBytes + 1, 2 ** 52, '9223372036854775807'])}\n`,
+      () => random.pick(['flush\n', 'status\n', 'layers\n', 'unguard\n']),
+    ];
+    for (let round = 0; round < soakCount(3000); round++) {
+      expect(await ask(chain.controlPath, `loopbox 1 ${random.pick(requests)()}`)).toMatch(/^(ok$|error )/);
+    }
+    const { counters, layers, sizeBytes } = await chain.control().status();
+    expect([counters.workers, layers.length, sizeBytes]).toEqual([1, 4, chain.sizeBytes]);
+    expect(await patternAt(server, 5)).toBe(5);
+  });
+
+  it('answers peers that say no more, and lets go of those that hear no more, or vanish with their request', async () => {
+    const chain = await ServedChain.create();
+    const server = await chain.serve();
+    const before = descriptorsOf(server);
+    const script = String.raw`import array,os,socket,sys
+def connect():
+  s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET); s.connect(sys.argv[1]); return s
+for i in range(50):
+  s=connect(); s.send(b'loopbox 1 flush\n'); s.shutdown(socket.SHUT_WR); assert s.recv(100)==b'ok\n'; assert s.recv(100)==b''
+  s=connect(); s.send(b'loopbox 1 flush\n'); s.shutdown(socket.SHUT_RD)
+  s=connect(); s.shutdown(socket.SHUT_RDWR)
+  s=connect(); s.send(b'loopbox 1 layers\n'); s.close()
+  s=connect(); s.send(b''); s.close()
+  s=connect()
+  for one in (b'',b'loopbox 1 status\n'):
+    r,w=os.pipe()
+    try: s.sendmsg([one],[(socket.SOL_SOCKET,socket.SCM_RIGHTS,array.array('i',[r,w,s.fileno()]*84))])
+    except OSError: pass
+    os.close(r); os.close(w)
+  s.close()
+`;
+    expect(await execute('/usr/bin/python3', ['-c', script, chain.controlPath])).toMatchObject({ code: 0, stderr: '' });
+    await expectNoMoreDescriptors(server, before);
+    expect((await chain.control().status()).counters.workers).toBe(1);
   });
 
   it('is for root alone, and bears peers that come in numbers, send nothing or take nothing', async () => {

@@ -66,6 +66,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   const auto owner_of = [&](uint64_t block) -> Slot {
     for (size_t i = kDeltas; i > 0; --i) {
+      // Behind a layer's end nothing below it is seen.
+      if (block >= deltas[i - 1].layer.size / kBlockBytes) return BlockMap::kNobody;
       if (deltas[i - 1].Owns(block)) return static_cast<Slot>(i);
     }
     return block < layers[0].size / kBlockBytes ? kBottomSlot : BlockMap::kNobody;

@@ -1,0 +1,67 @@
+import { readdirSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { execute, shell, TestStore, temporaryDirectory, xfsDirectory } from '../fixtures';
+import { attachedLoops } from '../loop-devices';
+
+const writer = ['--', 'sh', '-c', 'i=0; while :; do i=$((i+1)); echo $i > /count.new; sync; mv /count.new /count; sleep 0.05; done'];
+
+/** Where a store lies, and how its container is made. */
+const kinds: [string, () => Promise<string>, string[]][] = [
+  ['linked to its template, on ext4', temporaryDirectory, ['--linked']],
+  ['an image and deltas, on ext4', temporaryDirectory, ['--full', '--attach', 'stack']],
+  ['whole images, on XFS', xfsDirectory, ['--full', '--attach', 'direct']],
+];
+
+describe.each(kinds)('stock mount -o loop, of each file of a running container: %s', (_, place, flags) => {
+  it('is refused, or changes nothing: it runs on, and what is sealed stays the same, byte for byte', async () => {
+    const store = await TestStore.create(await place());
+    await store.importBusybox('busybox', '--size', '128M');
+    await store.createBusybox('web', ...flags, ...writer);
+    await store.done('start', 'web');
+    for (const name of ['web@one', 'web@two']) await store.done('snapshot', 'create', name);
+    const files = filesOf(store);
+    const sealed = files.filter((file) => !isPresent(file));
+    const before = await shell('sha256sum', ...sealed);
+    expect(files).toEqual(expect.arrayContaining((await store.done('files', 'web')).split('\n')));
+    const outcomes: string[] = [];
+    for (const file of files) {
+      for (const options of ['loop', 'loop,ro', 'loop,ro,noload']) outcomes.push(await tryMount(file, options));
+    }
+    expect(filesOf(store)).toEqual(files);
+    // The present is never mounted, whatever it is: two would write to one file.
+    const present = files.findIndex(isPresent);
+    expect(outcomes.slice(3 * present, 3 * present + 3)).toEqual(['refused', 'refused', 'refused']);
+    expect(outcomes.filter((outcome) => outcome === 'written')).toEqual([]);
+
+    const count = Number(await store.done('exec', 'web', '--', 'cat', '/count'));
+    await expect.poll(async () => Number(await store.done('exec', 'web', '--', 'cat', '/count'))).toBeGreaterThan(count);
+    expect(await shell('sha256sum', ...sealed)).toBe(before);
+    await store.done('stop', '-t', '0', 'web');
+    await store.done('check', 'web');
+  });
+});
+
+function isPresent(file: string): boolean {
+  return /\/web\.(img|delta)$/.test(file);
+}
+
+/** All files that the store's containers and templates have now. */
+function filesOf(store: TestStore): string[] {
+  return ['containers', 'templates'].flatMap((name) => readdirSync(join(store.root, name)).map((file) => join(store.root, name, file)));
+}
+
+/** What comes of a mount of one file, and of a write there; nothing of it stays. */
+async function tryMount(file: string, options: string): Promise<'refused' | 'read' | 'written'> {
+  const directory = join(await temporaryDirectory(), 'mount');
+  await mkdir(directory);
+  const result = await execute('mount', ['-o', options, file, directory]);
+  if (result.code !== 0) {
+    await expect.poll(() => attachedLoops().filter(({ backingFile }) => backingFile === file).length).toBeLessThanOrEqual(1);
+    return 'refused';
+  }
+  const written = await execute('touch', [join(directory, 'written')]);
+  expect((await execute('umount', [directory])).code).toBe(0);
+  return written.code === 0 ? 'written' : 'read';
+}
