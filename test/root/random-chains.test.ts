@@ -40,7 +40,7 @@ it(
 it(
   'files on a storage server whose worker is killed, and of which snapshots are taken and removed, hold what a model in memory does; so do they in each snapshot',
   async () => {
-    await run(1500, (random) => FileWorld.create(random));
+    await run(700, (random) => FileWorld.create(random));
   },
   20 * minute,
 );
