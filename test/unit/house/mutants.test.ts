@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 
 const checkout = join(import.meta.dirname, '../../..');
@@ -8,6 +8,13 @@ const names = readdirSync(join(checkout, 'test/mutants')).map((file) => file.rep
 
 function read(path: string): string {
   return readFileSync(join(checkout, path), 'utf8');
+}
+
+/** A test, and what it imports: titles of cases may be there. */
+function withImports(path: string): string {
+  const text = read(path);
+  const imported = [...text.matchAll(/from '(\.[^']+)'/g)].map(([, name = '']) => `${join(dirname(path), name)}.ts`);
+  return [text, ...imported.map(read)].join('\n');
 }
 
 function valuesOf(name: string, key: string): string[] {
@@ -20,7 +27,7 @@ describe('the planted faults', () => {
     expect(stderr).toBe('');
     for (const test of valuesOf(name, 'test')) {
       const [file = '', title = ''] = test.split(' > ');
-      if (!file.startsWith('ctest ')) expect(read(file)).toContain(title.replace(/:$/, ''));
+      if (!file.startsWith('ctest ')) expect(withImports(file)).toContain(title.replace(/:$/, ''));
     }
   });
 
