@@ -3,7 +3,8 @@ import { type PendingFile, reclaim, reclaimSteps } from '../../src/image/reclaim
 import { recover } from '../../src/image/recover';
 import { KiB, MiB } from '../../src/units';
 import { SeededRandom, seededRandom, soakCount } from '../fixtures';
-import { type ChainWorld, cutAfter, expectPlain, randomWorld } from './chain-world';
+import { ChainWorld, cutAfter, expectPlain, randomWorld } from './chain-world';
+import { emptyDisk, withBlocks } from './layers';
 
 function reclaimable({ context }: ChainWorld): AsyncGenerator<string> {
   return reclaimSteps(context, new Map<string, PendingFile>());
@@ -47,5 +48,26 @@ describe('reclaim', () => {
         }
       }
     }
+  });
+
+  it('empties a source without a name only behind its cursor: cut after each step, nothing is lost', async () => {
+    const disk = withBlocks(emptyDisk(), new Map([[0, 1]]));
+    const blocks = new Map(Array.from({ length: 24 }, (_, index): [number, number] => [index, 100 + index]));
+    let emptied = 0;
+    for (let at = 0, isLast = false; !isLast; at++) {
+      const world = await ChainWorld.make({ batchBytes: 64 * KiB });
+      const image = await world.image('web@~0.img', disk);
+      const source = await world.delta('web@~1.delta', image, blocks);
+      // Both stand on it, so that the fold is the last thing to be done.
+      await world.delta('web@mon.delta', source, new Map([[0, 2]]));
+      await world.delta('web.delta', source, new Map([[0, 3]]));
+      const { taken, step } = await cutAfter(reclaimable(world), at);
+      isLast = taken < at;
+      if (step === 'the source gives space back') emptied++;
+      await world.expectAll({ recovered: false });
+      await recover(world.layers.directory, 'web');
+      await world.expectAll();
+    }
+    expect(emptied).toBeGreaterThan(1);
   });
 });
