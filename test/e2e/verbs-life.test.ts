@@ -12,7 +12,23 @@ beforeAll(async () => {
 
 describe('create', () => {
   it('takes a size, a config and --start, and says what it made', async () => {
-    const flags = ['--size', '200M', '--memory', '64M', '--cpus', '1.5', '--pids', '50', '--hostname', 'h-1', '-e', 'A=1', '-e', 'B=x=y'];
+    const flags = [
+      '--full',
+      '--size',
+      '200M',
+      '--memory',
+      '64M',
+      '--cpus',
+      '1.5',
+      '--pids',
+      '50',
+      '--hostname',
+      'h-1',
+      '-e',
+      'A=1',
+      '-e',
+      'B=x=y',
+    ];
     expect(await store.createBusybox('full', ...flags, '-w', '/tmp', '-u', 'alice:staff', '--label', 'a=b', '--start', ...sleep)).toBe(
       'full: 256 MiB, copied from busybox; attach: stack',
     );
