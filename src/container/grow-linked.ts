@@ -3,6 +3,7 @@ import type { Chain } from '../image/chain';
 import type { NewDelta } from '../image/delta-file';
 import { growFileSystemOfDevice } from '../image/grow-filesystem';
 import { StackControl } from '../loop/stack-control';
+import { mountImage } from '../mount/mount-image';
 import { isAlive } from '../runtime/processes';
 import { whileFilling } from './disk';
 import { serveUnnamed } from './serve-snapshot';
@@ -19,6 +20,8 @@ export async function growLinked(store: Store, chain: Chain, delta: NewDelta, na
       // On a full host it fails: nobody could tell who waits that there is room.
       await new StackControl(controlPath, name).release();
       await growFileSystemOfDevice(loop.fd, delta.manifest.sizeBytes, signal);
+      // resize2fs leaves the superblock's count of ext4's own blocks as it was, which `df` reads; the kernel sets it right.
+      await (await mountImage(loop.path)).close();
     });
   } finally {
     await loop.close();

@@ -9,7 +9,7 @@ describe('stock resize2fs', () => {
     await store.importBusybox('busybox', '--size', '128M');
     for (const [name, ...flags] of [
       ['web', '--full'],
-      ['sized', '--size', '300M'],
+      ['sized', '--full', '--size', '300M'],
     ] as [string, ...string[]][]) {
       await store.done('create', name, '--template', 'busybox', ...flags);
       const image = store.imageOf(name);
