@@ -32,6 +32,8 @@ export default defineConfig({
   test: {
     reporters: ['default', './test/counts-reporter.ts'],
     teardownTimeout: minute,
+    // What is looked out for comes in milliseconds where nothing else runs; a test of a bound says it itself.
+    expect: { poll: { timeout: minute / 3 } },
     passWithNoTests: true,
     projects: [
       {

@@ -10,7 +10,7 @@ export interface ExecuteOptions {
   signal?: AbortSignal;
   /** Called with the running program: to send it signals, or to watch it. */
   onStart?: (child: ChildProcess) => void;
-  /** A program that takes longer is killed, and the test fails; 60 s unless told. */
+  /** A program that takes longer is killed, and the test fails; three minutes unless told. */
   timeoutMs?: number;
 }
 
@@ -47,7 +47,7 @@ export async function execute(command: string, args: string[], options: ExecuteO
   child.stdin.end(options.input ?? '');
   options.onStart?.(child);
   return new Promise((resolve, reject) => {
-    const timeoutMs = options.timeoutMs ?? 60_000;
+    const timeoutMs = options.timeoutMs ?? 180_000;
     const timer = setTimeout(() => {
       child.kill('SIGKILL');
       const said = `stdout: ${text(stdout)}\nstderr: ${text(stderr)}`;

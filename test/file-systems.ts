@@ -30,7 +30,7 @@ async function mountedFileSystem(sizeBytes: number, command: string, ...args: st
 
 /** A container that has just ended may hold the mount for another moment. */
 async function unmount(target: string): Promise<void> {
-  const deadline = Date.now() + 5000;
+  const deadline = Date.now() + 20_000;
   for (;;) {
     const result = await execute('umount', [target]);
     if (result.code === 0) return;

@@ -27,7 +27,7 @@ export function snapshotOfLeftovers(): HostState {
 }
 
 /** What has come since `before`; empty as soon as nothing has, at the latest after `withinMs` (the kernel clears up behind a process). */
-export async function leftSince(before: HostState, withinMs = 5000): Promise<string[]> {
+export async function leftSince(before: HostState, withinMs = 20_000): Promise<string[]> {
   const deadline = Date.now() + withinMs;
   for (;;) {
     const left = [...snapshotOfLeftovers()].filter((thing) => !before.has(thing));

@@ -24,7 +24,7 @@ export async function storeAtRest(): Promise<{ store: TestStore; expectAtRest: (
   const whatIsThere = () => [...heldByKernel(store), ...keptOnHost(store)];
   const atRest = whatIsThere();
   const expectAtRest = async () => {
-    await expect.poll(whatIsThere, { timeout: 5000 }).toEqual(atRest);
+    await expect.poll(whatIsThere).toEqual(atRest);
   };
   return { store, expectAtRest };
 }

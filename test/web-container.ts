@@ -19,7 +19,7 @@ export function createWeb(store: TestStore, ...flags: string[]): Promise<string>
 
 /** Expects that a container has told so and no more. */
 export async function expectSays(store: TestStore, name: string, says: string): Promise<void> {
-  await expect.poll(() => store.done('logs', name), { timeout: 10_000 }).toBe(says);
+  await expect.poll(() => store.done('logs', name)).toBe(says);
 }
 
 /** Runs a line of shell as root in a running container. */
@@ -36,7 +36,7 @@ export async function write(store: TestStore, name: string, data: string): Promi
 export async function stopAll(store: TestStore): Promise<void> {
   const names = (await store.done('ps', '-q')).split('\n').filter(Boolean);
   await store.done('stop', '-t', '0', ...names);
-  await expect.poll(() => store.done('ps', '-q'), { timeout: 10_000 }).toBe('');
+  await expect.poll(() => store.done('ps', '-q')).toBe('');
 }
 
 /** Where the template `busybox` lies. */

@@ -72,7 +72,7 @@ async function end(name: string): Promise<string> {
 
 /** Sends a command a signal once it has made a file. */
 async function signalAfter(child: ChildProcess, path: string, signal: NodeJS.Signals): Promise<void> {
-  await expect.poll(() => existsSync(path), { timeout: 10_000 }).toBe(true);
+  await expect.poll(() => existsSync(path)).toBe(true);
   child.kill(signal);
 }
 

@@ -117,7 +117,7 @@ function runStalled(name: string, command: string) {
     const log = `/var/log/loopbox/${store.component}/${name}.log`;
     // The monitor logs what it reads, until it has to wait for the client.
     let size = -1;
-    await expect.poll(() => size === (size = statSync(log).size), { interval: 200, timeout: 10_000 }).toBe(true);
+    await expect.poll(() => size === (size = statSync(log).size), { interval: 200 }).toBe(true);
     return client;
   };
   return { ended, stalls };

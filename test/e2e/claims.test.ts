@@ -148,7 +148,7 @@ describe('a new identity', () => {
     const traced = execute('strace', ['-f', '-e', 'trace=ioctl,syncfs,pwrite64', '-o', trace, 'bin/loopbox', 'start', 'copy'], {
       env: store.environment,
     });
-    await expect.poll(async () => (await store.inspect('copy')).state, { timeout: 20_000 }).toBe('running');
+    await expect.poll(async () => (await store.inspect('copy')).state).toBe('running');
     // strace ends with the last that it follows.
     await store.done('stop', '-t', '0', 'copy');
     await traced;

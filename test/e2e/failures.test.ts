@@ -162,7 +162,7 @@ async function runWaiting(args: string[], whenWaiting: (child: ChildProcess) => 
     env: store.environment,
     onStart: (started) => (child = started),
   });
-  await expect.poll(() => readFile(trace, 'utf8').catch(() => ''), { timeout: 5000 }).toContain('EAGAIN');
+  await expect.poll(() => readFile(trace, 'utf8').catch(() => '')).toContain('EAGAIN');
   await whenWaiting(child as ChildProcess);
   return running;
 }

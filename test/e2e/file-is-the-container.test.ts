@@ -176,7 +176,7 @@ describe.each([
     expect(grown.df).toBe(grown.ls);
     const freeBefore = freeBytes(place);
     await store.done('rm', 'shared');
-    await expect.poll(() => freeBytes(place) - freeBefore, { timeout: 10_000 }).toBeGreaterThan(0.95 * grown.ls);
+    await expect.poll(() => freeBytes(place) - freeBefore).toBeGreaterThan(0.95 * grown.ls);
   });
 
   it('a run from a FILE leaves the file what it was but for the disk in it, whatever the flags', async () => {

@@ -207,7 +207,7 @@ describe('a verb that reads standard input', () => {
 
   /** Once it has attached the image that it fills; then ends what it waits for, which would hold the pipe. */
   async function cancelWhenWaiting(pid: number, signal: NodeJS.Signals): Promise<void> {
-    await expect.poll(() => heldByKernel(store).length, { timeout: 10_000 }).toBeGreaterThan(0);
+    await expect.poll(() => heldByKernel(store).length).toBeGreaterThan(0);
     const children = (await shell('ps', '--ppid', String(pid), '-o', 'pid=,args=')).split('\n');
     const pidOf = (words: string) =>
       Number(

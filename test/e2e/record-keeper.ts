@@ -139,5 +139,5 @@ function expectSame(actual: unknown, expected: unknown): void {
 }
 
 async function expectSoon(look: () => unknown, expected: unknown): Promise<void> {
-  await expect.poll(look, { timeout: 10_000, interval: 10 }).toEqual(expected);
+  await expect.poll(look, { interval: 10 }).toEqual(expected);
 }

@@ -85,7 +85,7 @@ describe('snapshot restore of a container that runs by the storage server', () =
         await expect.poll(async () => (await store.loopbox(['ls'])).code).toBe(0);
         await store.loopbox(['stop', '-t', '0', 'db']);
         await store.done('ls');
-        await expect.poll(() => [...heldByKernel(store), ...keptOnHost(store)], { timeout: 10_000 }).toEqual([]);
+        await expect.poll(() => [...heldByKernel(store), ...keptOnHost(store)]).toEqual([]);
         const before = kept();
         await store.done('start', 'db');
         expect([delayMs, await read()]).toEqual([delayMs, before.length > 0 ? 'old' : text]);

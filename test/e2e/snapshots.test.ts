@@ -93,7 +93,7 @@ describe.each(places)('snapshots of a stopped container, on %s, attached %s', (_
     } finally {
       await shell('umount', directory);
     }
-    await expect.poll(devices, { timeout: 5000 }).toEqual([]);
+    await expect.poll(devices).toEqual([]);
     await store.done('snapshot', 'create', 'web@three');
     expect(containerFiles(store)).toEqual(
       attach === 'direct' ? ['web.img', 'web@three.img'] : ['web.delta', 'web@three.delta', 'web@~1.img'],

@@ -90,7 +90,7 @@ interface TraceLine {
 
 /** The trace up to the end of the first process; undefined while that has not ended. */
 function linesOfStart(path: string): TraceLine[] | undefined {
-  const lines = readFileSync(path, 'utf8').split('\n');
+  const lines = wholeLines(readFileSync(path, 'utf8').split('\n'));
   const first = /^\d+/.exec(lines[0] ?? '')?.[0];
   const end = lines.findIndex((line) => line.startsWith(`${first}<`) && line.includes('+++ exited with 0 +++'));
   if (end < 0) return undefined;
@@ -105,12 +105,24 @@ function linesOfStart(path: string): TraceLine[] | undefined {
   });
 }
 
+/** The trace with each call in one line, where it began: strace ends the line later if others call meanwhile. */
+function wholeLines(lines: string[]): string[] {
+  return lines.flatMap((line, index) => {
+    if (/^\d+<.*?> +<\.\.\. /.test(line)) return [];
+    const [, begun, pid] = /^((\d+)<.*) <unfinished \.\.\.>$/.exec(line) ?? [];
+    if (begun === undefined) return [line];
+    // Where a thread executes a program, the call ends as one of the process.
+    const next = lines.slice(index + 1).find((later) => later.startsWith(`${pid}<`)) ?? '';
+    return [begun + (/<\.\.\. \w+ resumed>(.*)$/.exec(next)?.[1] ?? '')];
+  });
+}
+
 function stepOf({ name, call }: TraceLine): string | undefined {
   const by = `by ${/^(node|libuv-worker)$/.test(name) ? 'node' : name.replace(/^runc:.*/, 'runc')}`;
   const [, request] = /^ioctl\(\d+, (LOOP_CONFIGURE)/.exec(call) ?? /^(fsmount|move_mount)\(/.exec(call) ?? [];
   if (request) return `${request} ${by}`;
   if (!/^(unshare|clone3?)\(.*CLONE_NEW/.test(call)) return undefined;
-  return by === 'by runc' ? `namespaces ${by}` : `${/^unshare\(.*?\)/.exec(call)?.[0] ?? call} ${by}`;
+  return by === 'by runc' ? `namespaces ${by}` : `${/^unshare\(\w+\)/.exec(call)?.[0] ?? call} ${by}`;
 }
 
 /** The program of a successful execve, of the OCI runtime with its verb. */

@@ -109,13 +109,13 @@ describe('a host without space', () => {
   });
 
   const hostFull = async () => {
-    await expect.poll(() => state(store), { timeout: 20_000 }).toBe('running host full');
+    await expect.poll(() => state(store)).toBe('running host full');
   };
 
   it('holds the writes of a container until there is some', async () => {
     await hostFull();
     await rm(ballast);
-    await expect.poll(() => state(store), { timeout: 10_000 }).toBe('running');
+    await expect.poll(() => state(store)).toBe('running');
     await store.done('exec', 'box', 'sh', '-c', 'dd if=/dev/null of=/root/big conv=notrunc,fsync; test $(stat -c %s /root/big) = 33554432');
     await store.done('stop', '-t', '0', 'box');
     await shell('e2fsck', '-fn', store.imageOf('box'));

@@ -87,8 +87,8 @@ it("does not hide the container's end where it reads nothing", async () => {
   child.kill('SIGSTOP');
   await sleep(300);
   process.kill(container.record.pid, 'SIGKILL');
-  await sleep(100);
-  expect(await inspectRun(container.directory)).toMatchObject({ running: false, monitorAlive: true, last: { exitCode: 137 } });
+  const end = { running: false, monitorAlive: true, last: { exitCode: 137 } };
+  await expect.poll(() => inspectRun(container.directory)).toMatchObject(end);
   expect(await container.isFree()).toBe(true);
   expect(await container.ended()).toMatchObject({ exitCode: 137 });
 });
@@ -104,10 +104,9 @@ it('dies with its parent, and leaves the container running', async () => {
   });
   const [first] = (await once(shell.stdout, 'data')) as [Buffer];
   const pid = Number.parseInt(first.toString(), 10);
-  await sleep(100);
+  await expect.poll(() => container.processes('loopbox-attach')).toContain(pid);
   shell.kill('SIGKILL');
-  for (let waited = 0; container.processes('loopbox-attach').includes(pid) && waited < 2000; waited += 10) await sleep(10);
-  expect(container.processes('loopbox-attach')).toEqual([]);
+  await expect.poll(() => container.processes('loopbox-attach')).toEqual([]);
   expect(await inspectRun(container.directory)).toMatchObject({ running: true, monitorAlive: true });
 });
 

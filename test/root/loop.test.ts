@@ -156,7 +156,7 @@ it('gives 200 concurrent attaches from 4 processes a device each', async () => {
 
   for (const child of children) child.stdin?.end();
   await Promise.all(children.map(async (child) => child.exitCode ?? (await once(child, 'exit'))));
-  await expect.poll(() => attachedLoops().filter((loop) => loop.backingFile.startsWith(directory)), { timeout: 5000 }).toEqual([]);
+  await expect.poll(() => attachedLoops().filter((loop) => loop.backingFile.startsWith(directory))).toEqual([]);
 });
 
 /** A process that holds a device on each file. */

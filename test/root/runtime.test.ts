@@ -238,7 +238,6 @@ it("runs its starter's exit command in place of its own, which tidies up from wi
     exitCommand: ['sh', '-c', `cat ${container.directory.persistDir}/exit > ${told}`],
   });
   expect(record.hasExitCommand).toBe(true);
-  for (let waited = 0; !existsSync(told) && waited < 2000; waited += 10) await sleep(10);
+  await expect.poll(() => existsSync(told) && readFileSync(told, 'utf8')).toBe('0');
   await container.ended();
-  expect(readFileSync(told, 'utf8')).toBe('0');
 });

@@ -173,7 +173,7 @@ export class TestContainer {
   async #clear(): Promise<void> {
     const state = await inspectRun(this.directory);
     if (state.running) process.kill(state.record.pid, 'SIGKILL');
-    for (let waited = 0; (await inspectRun(this.directory)).running && waited < 5000; waited += 10) await sleep(10);
+    for (let waited = 0; (await inspectRun(this.directory)).running && waited < 20_000; waited += 10) await sleep(10);
     await this.reap();
     this.directory.remove();
     const left = await this.leftovers();
