@@ -33,6 +33,13 @@ export function crc32cOfPages(bytes: Buffer, seed = 0): number {
   return crc;
 }
 
+/** The checksum of so many pages of zeroes behind what `seed` is of. */
+export function crc32cOfZeroPages(count: number, seed = 0): number {
+  let crc = seed;
+  for (let page = 0; page < count; page++) crc = crc32cOfZeroPage(crc);
+  return crc;
+}
+
 /** What zeroes make of the register is linear in its bits, and of a register of 0 nothing: four tables, one for each byte. */
 function crc32cOfZeroPage(seed: number): number {
   const tables = (overZeroPage ??= makeZeroPageTables());

@@ -1,7 +1,8 @@
 import { native } from '../native';
-import { formatSize, MiB } from '../units';
-import { crc32cOfPages } from './crc32c';
-import { blockSize, type Geometry, mapLength, newGeometry, writtenMapLength } from './delta-geometry';
+import { isSystemError } from '../errors';
+import { formatSize, MiB, roundUp } from '../units';
+import { crc32cOfPages, crc32cOfZeroPages } from './crc32c';
+import { blockSize, type Geometry, mapLength, newGeometry, preparedMapLength } from './delta-geometry';
 import { readAt, writeAt } from './file-io';
 import { decodeManifest, type FoundManifest, requireGeneration } from './find-manifest';
 import { lengthen } from './lengthen';
@@ -89,7 +90,7 @@ export async function createDelta(directory: string, { sizeBytes, manifest, bloc
     // Before anything is written: random first writes would make an extent each, on XFS.
     await native().setExtentSizeHint(file.fd, extentLength);
     await setDeltaLength(file.fd, whole);
-    await writeZeroes(file.fd, geometry.mapOffset, writtenMapLength(geometry));
+    await prepareMap(file.fd, geometry);
     if (block0) {
       if (block0.length !== blockSize) throw new RangeError(`createDelta: a block of ${block0.length} bytes`);
       await writeAt(file.fd, geometry.dataOffset, block0);
@@ -108,6 +109,19 @@ export function setDeltaLength(fd: number, { dataOffset, sizeBytes }: DeltaManif
   return lengthen(fd, dataOffset + sizeBytes, `a delta of ${formatSize(sizeBytes)}`);
 }
 
+async function prepareMap(fd: number, geometry: Geometry): Promise<void> {
+  const { written, reserved } = preparedMapLength(geometry);
+  await writeZeroes(fd, geometry.mapOffset, written);
+  if (reserved === written) return;
+  const [start, length] = [geometry.mapOffset + written, reserved - written];
+  try {
+    await native().allocateSpace(fd, start, length);
+  } catch (error) {
+    if (!isSystemError(error, 'EOPNOTSUPP')) throw error;
+    await writeZeroes(fd, start, length);
+  }
+}
+
 async function writeZeroes(fd: number, offset: number, length: number): Promise<void> {
   for (let done = 0; done < length; done += zeroes.length) await writeAt(fd, offset + done, zeroes.subarray(0, length - done));
 }
@@ -119,12 +133,20 @@ export function readMap(delta: DeltaFile, position: number, length: number): Pro
 }
 
 /** The checksum that a seal keeps: of the map's pages as far as V reaches. */
-export async function mapChecksum(delta: DeltaFile): Promise<number> {
-  const end = mapLength(delta.sizeBytes);
-  let crc = 0;
-  for (let position = 0; position < end; position += MiB)
-    crc = crc32cOfPages(await readAt(delta.fd, delta.mapOffset + position, Math.min(MiB, end - position)), crc);
-  return crc;
+export async function mapChecksum({ fd, mapOffset, sizeBytes }: DeltaFile): Promise<number> {
+  const end = mapOffset + mapLength(sizeBytes);
+  // Most of a large disk's map was never written.
+  const data = await native().dataRanges(fd, mapOffset, end);
+  let [crc, position] = [0, mapOffset];
+  for (let i = 0; i < data.length; i += 2) {
+    // The host may have smaller blocks.
+    const start = Math.max(position, roundUp((data[i] as number) + 1, blockSize) - blockSize);
+    const stop = Math.min(end, roundUp(data[i + 1] as number, blockSize));
+    crc = crc32cOfZeroPages((start - position) / blockSize, crc);
+    for (position = start; position < stop; position = Math.min(stop, position + MiB))
+      crc = crc32cOfPages(await readAt(fd, position, Math.min(MiB, stop - position)), crc);
+  }
+  return crc32cOfZeroPages((end - position) / blockSize, crc);
 }
 
 /** Whether a delta owns any block but the first. */

@@ -5,8 +5,10 @@ import { type Context, refuse } from './schema';
 export const blockSize = 4 * KiB;
 /** A byte of the map is 8 blocks. */
 const bytesPerMapByte = 8 * blockSize;
-/** The map's place is written out as far as this many bytes, a disk of 1 TiB, when the delta is made. */
-const maxWrittenMapBytes = 32 * MiB;
+/** The map's place is written out with zeroes as far as this many bytes, a disk of 32 GiB, when the delta is made. */
+const maxWrittenMapBytes = MiB;
+/** The host's space for it is taken as far as this many bytes, a disk of 1 TiB. */
+const maxReservedMapBytes = 32 * MiB;
 
 /** Where in a delta's file things lie. */
 export interface Geometry {
@@ -28,9 +30,12 @@ export function mapLength(sizeBytes: number): number {
   return roundUp(sizeBytes / bytesPerMapByte, blockSize);
 }
 
-/** How much of a new map is written out with zeroes, so that it takes later writes without the host's allocator; the rest is a hole. */
-export function writtenMapLength({ mapBytes }: Geometry): number {
-  return Math.min(mapBytes, maxWrittenMapBytes);
+/**
+ * How much of a new map is written out with zeroes, so that later writes to it are plain overwrites, and how much has its space on the host, so
+ * that they find room: more than the first would make a snapshot's time one of the disk's size. The rest is a hole.
+ */
+export function preparedMapLength({ mapBytes }: Geometry): { written: number; reserved: number } {
+  return { written: Math.min(mapBytes, maxWrittenMapBytes), reserved: Math.min(mapBytes, maxReservedMapBytes) };
 }
 
 /** Refuses a delta's manifest whose parts overlap or can't be addressed. */

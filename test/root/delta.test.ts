@@ -2,7 +2,8 @@ import { statSync } from 'node:fs';
 import { open, readFile, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { createDelta, openDelta, ownsMoreThanBlock0 } from '../../src/image/delta-file';
+import { crc32cOfPages } from '../../src/image/crc32c';
+import { createDelta, mapChecksum, openDelta, ownsMoreThanBlock0 } from '../../src/image/delta-file';
 import { openImage, writeManifest } from '../../src/image/image-file';
 import { openLayer } from '../../src/image/layer-file';
 import type { Manifest } from '../../src/image/manifest';
@@ -61,16 +62,31 @@ describe('a new delta', () => {
     await using delta = await openDelta(path);
     expect(delta).toMatchObject({ kind: 'delta', sizeBytes, mapOffset: MiB, mapBytes: room, dataOffset });
     expect(statSync(path).size).toBe(dataOffset + sizeBytes);
-    expect(await ranges(path)).toEqual([0, 64 * KiB, MiB, MiB + room]);
+    expect(await ranges(path)).toEqual([0, 64 * KiB, MiB, MiB + Math.min(room, MiB)]);
+    expect(allocatedBytes(path)).toBeGreaterThanOrEqual(64 * KiB + room);
     expect(await ownsMoreThanBlock0(delta)).toBe(false);
   });
 
-  it('of 1 TiB has 32 MiB of its map written out, the rest is a hole', async () => {
+  it('of 1 TiB has 1 MiB of its map written out, space for 32 MiB of it, and the rest is a hole', async () => {
     const path = await newDelta(TiB);
     await using delta = await openDelta(path);
     expect(delta).toMatchObject({ mapBytes: 256 * MiB, dataOffset: 257 * MiB });
-    expect(await ranges(path)).toEqual([0, 64 * KiB, MiB, 33 * MiB]);
+    expect(await ranges(path)).toEqual([0, 64 * KiB, MiB, 2 * MiB]);
+    expect(allocatedBytes(path)).toBeGreaterThan(32 * MiB);
     expect(allocatedBytes(path)).toBeLessThan(33 * MiB);
+  });
+
+  it('of 1 TiB has the checksum of its whole map, wherever that was written to', async () => {
+    const path = await newDelta(TiB, Buffer.alloc(block));
+    await using delta = await openDelta(path);
+    await using file = await open(path, 'r+');
+    for (const offset of [1.5 * MiB, 4 * MiB - 1, 7 * MiB, 31 * MiB + 5, 32 * MiB - 1]) {
+      await file.write(Buffer.from([1]), 0, 1, delta.mapOffset + offset);
+      const { buffer } = await file.read(Buffer.alloc(32 * MiB), 0, 32 * MiB, delta.mapOffset);
+      expect(await mapChecksum(delta)).toBe(crc32cOfPages(buffer));
+      await file.sync();
+      expect(await mapChecksum(delta)).toBe(crc32cOfPages(buffer));
+    }
   });
 
   it('owns the block 0 that it is given, and nothing else', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { crc32c, crc32cOfPages } from '../../../src/image/crc32c';
+import { crc32c, crc32cOfPages, crc32cOfZeroPages } from '../../../src/image/crc32c';
 import { seededBytes } from './golden';
 
 describe('crc32c', () => {
@@ -29,5 +29,11 @@ describe('crc32cOfPages', () => {
       expect(crc32cOfPages(pages.subarray(8192), crc32cOfPages(pages.subarray(0, 8192)))).toBe(crc32c(pages));
       expect(crc32cOfPages(pages, 0x12345678)).toBe(crc32c(pages, 0x12345678));
     }
+  });
+});
+
+describe('crc32cOfZeroPages', () => {
+  it('is the checksum of as much as that', () => {
+    for (const count of [0, 1, 3]) expect(crc32cOfZeroPages(count, 0x12345678)).toBe(crc32c(Buffer.alloc(count * 4096), 0x12345678));
   });
 });
