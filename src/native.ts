@@ -23,8 +23,8 @@ export interface Native {
     directIo: boolean;
     readOnly: boolean;
   }): Promise<{ fd: number; index: number }>;
-  /** Those of the loop devices with these numbers that are attached to the file with this device and inode (LOOP_GET_STATUS64). */
-  loopsBackedBy(indexes: number[], device: bigint, inode: bigint): Promise<number[]>;
+  /** LOOP_GET_STATUS64: device and inode, in turn, of the files that the loop devices with these numbers are attached to; zeroes where to none. */
+  loopBackings(indexes: number[]): Promise<BigUint64Array>;
   /** LOOP_SET_STATUS64 with another size limit; all else stays. */
   loopResize(fd: number, sizeLimitBytes: number): Promise<void>;
 

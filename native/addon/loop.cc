@@ -97,37 +97,40 @@ Napi::Value LoopAttachCall(const Napi::CallbackInfo& info) {
   });
 }
 
-/** False, too, for a device that is cleared or removed meanwhile, or that has no node here. */
-bool IsBackedBy(int index, uint64_t device, uint64_t inode) {
+struct Backing {
+  uint64_t device = 0, inode = 0;
+};
+
+/** Zeroes, too, for a device that is cleared or removed meanwhile, or that has no node here. */
+Backing BackingOf(int index) {
   std::string path = DevicePath(index);
   // Closed at once: an open device is not cleared before its last close.
   Fd loop(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   loop_info64 status;
-  if (loop && ioctl(loop.get(), LOOP_GET_STATUS64, &status) == 0) {
-    return status.lo_device == device && status.lo_inode == inode;
-  }
-  if (errno == ENOENT || errno == ENXIO || errno == ENODEV) return false;
+  if (loop && ioctl(loop.get(), LOOP_GET_STATUS64, &status) == 0) return {status.lo_device, status.lo_inode};
+  if (errno == ENOENT || errno == ENXIO || errno == ENODEV) return {};
   // What it holds is a file of a storage server that has died, and no file of the host.
-  if (errno == ENOTCONN || errno == ECONNABORTED) return false;
+  if (errno == ENOTCONN || errno == ECONNABORTED) return {};
   throw SystemFailure{errno, loop ? "ioctl(LOOP_GET_STATUS64)" : "open", path};
 }
 
-Napi::Value LoopsBackedBy(const Napi::CallbackInfo& info) {
+Napi::Value LoopBackings(const Napi::CallbackInfo& info) {
   auto list = info[0].As<Napi::Array>();
   std::vector<int> indexes(list.Length());
   for (uint32_t i = 0; i < list.Length(); i++) indexes[i] = list.Get(i).As<Napi::Number>();
-  bool lossless;
-  uint64_t device = info[1].As<Napi::BigInt>().Uint64Value(&lossless);
-  uint64_t inode = info[2].As<Napi::BigInt>().Uint64Value(&lossless);
   return RunAsync(
       info.Env(),
-      [indexes = std::move(indexes), device, inode]() mutable {
-        std::erase_if(indexes, [&](int index) { return !IsBackedBy(index, device, inode); });
-        return std::move(indexes);
+      [indexes = std::move(indexes)] {
+        std::vector<Backing> backings;
+        for (int index : indexes) backings.push_back(BackingOf(index));
+        return backings;
       },
-      [](Napi::Env env, const std::vector<int>& found) {
-        Napi::Array result = Napi::Array::New(env, found.size());
-        for (uint32_t i = 0; i < found.size(); i++) result.Set(i, found[i]);
+      [](Napi::Env env, const std::vector<Backing>& backings) {
+        auto result = Napi::BigUint64Array::New(env, 2 * backings.size());
+        for (size_t i = 0; i < backings.size(); i++) {
+          result[2 * i] = backings[i].device;
+          result[2 * i + 1] = backings[i].inode;
+        }
         return result;
       });
 }
@@ -145,6 +148,6 @@ Napi::Value LoopResize(const Napi::CallbackInfo& info) {
 
 void InitLoop(Napi::Env env, Napi::Object exports) {
   exports.Set("loopAttach", Napi::Function::New<LoopAttachCall>(env));
-  exports.Set("loopsBackedBy", Napi::Function::New<LoopsBackedBy>(env));
+  exports.Set("loopBackings", Napi::Function::New<LoopBackings>(env));
   exports.Set("loopResize", Napi::Function::New<LoopResize>(env));
 }

@@ -2,7 +2,7 @@ import { LoopboxError } from '../errors';
 import { openLayer } from '../image/layer-file';
 import type { SnapshotRecord } from '../image/manifest';
 import type { IndexedFile } from '../image/state-index';
-import { attachedTo } from '../loop/find-attached';
+import { Attachments } from '../loop/find-attached';
 import { ownBytes } from './own-bytes';
 import type { StoreFiles } from './store-files';
 
@@ -33,11 +33,12 @@ export interface FileInfo {
 }
 
 /** Describes the files of a container, its present first. */
-export function describeFiles(files: StoreFiles, name: string): Promise<FileInfo[]> {
-  return Promise.all(files.ofContainer(name).map((file) => describeFile(files, file)));
+export async function describeFiles(files: StoreFiles, name: string): Promise<FileInfo[]> {
+  const attachments = await Attachments.read();
+  return Promise.all(files.ofContainer(name).map((file) => describeFile(files, attachments, file)));
 }
 
-export async function describeFile(files: StoreFiles, file: IndexedFile): Promise<FileInfo> {
+async function describeFile(files: StoreFiles, attachments: Attachments, file: IndexedFile): Promise<FileInfo> {
   const { manifest, parsed } = file;
   const below = files.below(file);
   const above = files.above(file);
@@ -57,7 +58,7 @@ export async function describeFile(files: StoreFiles, file: IndexedFile): Promis
     children: above.filter(isOwn).map((other) => files.nameOf(other)),
     usedBy: [
       ...new Set(above.filter((other) => !isOwn(other)).map((other) => other.parsed?.name ?? other.path)),
-      ...(parsed?.role === 'top' ? [] : await attachedTo(file.device, file.inode)),
+      ...(parsed?.role === 'top' ? [] : attachments.of(file)),
     ],
     ...(manifest.snapshot && parsed?.role === 'snapshot' && { snapshot: manifest.snapshot }),
     ...(pending && { pending }),

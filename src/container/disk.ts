@@ -132,7 +132,7 @@ export async function claimImage(image: LayerFile, kind: LockKind, fd = image.fd
   // A sealed file may be copied while others look into it.
   if (kind === 'shared' && image.manifest?.sealed) return;
   for (const deadline = Date.now() + detachmentPatienceMs; ; await sleep(10)) {
-    const [device] = await attachedTo(image.device, image.inode);
+    const [device] = await attachedTo(image);
     if (!device) return;
     if (Date.now() >= deadline) throw inUse(image, `it is attached as ${device}`, `umount ${device}, or losetup -d ${device}`);
   }

@@ -34,7 +34,7 @@ export async function snapshotRunning(
   if (run.server) return await snapshotServed(store, work, file, about.name, frozen);
 
   if (!(await canReflink(store.containersDirectory))) throw needsStack(name);
-  const devices = await attachedTo(file.device, file.inode);
+  const devices = await attachedTo(file);
   if (!devices.includes(`/dev/loop${run.loop.index}`)) throw runsElsewhere(target);
   const path = snapshotPath(store, name, about.name, 'img');
   const record = await cloneAsSnapshot(store, file as OwnImage, path, frozen, options.signal);

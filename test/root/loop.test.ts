@@ -92,28 +92,28 @@ it('resizes an attached device', async () => {
 it('finds the devices of a file by what it is: under another name, through a hard link, without a name', async () => {
   const { file, path } = await backingFile();
   const other = await attach((await backingFile()).file);
-  const { dev, ino } = await file.stat({ bigint: true });
-  expect(await attachedTo(dev, ino)).toEqual([]);
+  const { dev: device, ino: inode } = await file.stat({ bigint: true });
+  expect(await attachedTo({ device, inode })).toEqual([]);
   await link(path, `${path}-link`);
   await using linked = await open(`${path}-link`, 'r');
   const first = await attach(file);
   const second = await attach(linked, { readOnly: true });
   const both = [first.path, second.path].sort();
-  expect((await attachedTo(dev, ino)).sort()).toEqual(both);
+  expect((await attachedTo({ device, inode })).sort()).toEqual(both);
   await rename(path, `${path}-renamed`);
   await rm(`${path}-renamed`);
   await rm(`${path}-link`);
-  expect((await attachedTo(dev, ino)).sort()).toEqual(both);
+  expect((await attachedTo({ device, inode })).sort()).toEqual(both);
   await first.close();
-  expect(await attachedTo(dev, ino)).toEqual([second.path]);
+  expect(await attachedTo({ device, inode })).toEqual([second.path]);
   await second.close();
-  expect(await attachedTo(dev, ino)).toEqual([]);
+  expect(await attachedTo({ device, inode })).toEqual([]);
   expect(readLoop(other.index)).toBeDefined();
 });
 
 it('looks through the devices while others come and go, and keeps none of them', async () => {
   const { file } = await backingFile();
-  const { dev, ino } = await file.stat({ bigint: true });
+  const { dev: device, ino: inode } = await file.stat({ bigint: true });
   const loop = await attach(file);
   const done = new AbortController();
   const another = await backingFile();
@@ -121,7 +121,7 @@ it('looks through the devices while others come and go, and keeps none of them',
     while (!done.signal.aborted) await (await attach(another.file)).close();
   };
   const busy = Promise.all([comeAndGo(), comeAndGo()]);
-  for (let round = 0; round < 200; round++) expect(await attachedTo(dev, ino)).toEqual([loop.path]);
+  for (let round = 0; round < 200; round++) expect(await attachedTo({ device, inode })).toEqual([loop.path]);
   done.abort();
   await busy;
   expect(attachedLoops().filter(({ backingFile }) => backingFile === another.path)).toEqual([]);
