@@ -33,6 +33,6 @@ export class ConsoleSession implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#shell.stdin.end();
-    if (this.#shell.exitCode === null) await new Promise((resolve) => this.#shell.once('exit', resolve));
+    if (this.#shell.exitCode === null && this.#shell.signalCode === null) await new Promise((resolve) => this.#shell.once('exit', resolve));
   }
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { execute, shell } from './execute';
 import type { TestStore } from './store';
 import { temporaryDirectory } from './temporary';
@@ -24,7 +25,17 @@ export function fileOfState(store: TestStore, state: string): string {
 export async function withDisk<T>(store: TestStore, state: string, look: (disk: string) => Promise<T>): Promise<T> {
   const disk = join(await temporaryDirectory(), 'disk');
   const script = join(import.meta.dirname, 'read-chain.py');
-  await shell('/usr/bin/python3', script, fileOfState(store, state), disk, join(store.root, 'templates'));
+  const read = () => shell('/usr/bin/python3', script, fileOfState(store, state), disk, join(store.root, 'templates'));
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await read();
+      break;
+    } catch (error) {
+      // A merge behind a command takes names away that the reader has just listed.
+      if (attempt === 10 || !/FileNotFoundError|empty sequence/.test(String(error))) throw error;
+      await sleep(50);
+    }
+  }
   try {
     return await look(disk);
   } finally {

@@ -1,4 +1,4 @@
-import { constants, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { constants, existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { type FileHandle, open, readdir, readFile, readlink, truncate, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -129,7 +129,7 @@ export class ServedChain {
 
 async function endServer({ loop, pid, pidStart }: StackServer): Promise<void> {
   await loop.close();
-  if (await hasEndedWithin({ pid, start: pidStart }, 5000)) return;
+  if (await hasEndedWithin({ pid, start: pidStart }, 20_000)) return;
   process.kill(pid, 'SIGKILL');
   throw new Error(`The storage server ${pid} did not end`);
 }
@@ -157,6 +157,17 @@ export function childrenOf(pid: number): number[] {
   } catch {
     return [];
   }
+}
+
+/** What a process has open, but for what it lets go of meanwhile. */
+export function openFilesOf(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`);
+    } catch {
+      return [];
+    }
+  });
 }
 
 /** Every process that has this file open, by number. */

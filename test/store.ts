@@ -104,9 +104,10 @@ export class TestStore {
     await this.loopbox(['ls']);
     // One that has lost its container ends by itself.
     while (this.mergers().length > 0) await sleep(20);
-    await rm(join(logs, this.component), { recursive: true, force: true });
-    await rm(this.root, { recursive: true, force: true });
-    await rm(this.runRoot, { recursive: true, force: true });
+    // What has just been killed may make a file yet.
+    for (const path of [join(logs, this.component), this.root, this.runRoot]) {
+      await rm(path, { recursive: true, force: true, maxRetries: 20 });
+    }
   }
 }
 

@@ -23,6 +23,7 @@ export function cleanUp(undo: () => Promise<void> | void): void {
 export async function temporaryDirectory(): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), temporaryPrefix));
   if (keepsTemporaryFiles) console.log(`kept: ${path}`);
-  else cleanUp(() => rm(path, { recursive: true, force: true }));
+  // What has just been killed may make a file yet.
+  else cleanUp(() => rm(path, { recursive: true, force: true, maxRetries: 20 }));
   return path;
 }

@@ -78,7 +78,7 @@ export class Terminal {
   /** As a connection that is lost. */
   async hangUp(): Promise<void> {
     this.#player.stdin?.end();
-    if (this.#player.exitCode === null) await once(this.#player, 'exit');
+    if (this.#player.exitCode === null && this.#player.signalCode === null) await once(this.#player, 'exit');
   }
 
   async #word(): Promise<string> {

@@ -2,13 +2,13 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { makeCgroup, readProcesses } from '../../src/runtime/cgroup-files';
 import { readHierarchies } from '../../src/runtime/cgroup-hierarchies';
 import { cleanUp, execute, lockIsFree, plainEnvironment, program, type TestStore, temporaryDirectory } from '../fixtures';
 import { heldByKernel, keptOnHost, processesOf } from '../remains';
 import { storeWithSleeper } from '../sleeper';
-import { kill } from '../victims';
+import { findVictims, kill } from '../victims';
 
 let store: TestStore;
 
@@ -21,7 +21,7 @@ describe('an attach client that is stopped', () => {
     const run = runStalled('ends', 'yes & while [ ! -e /end ]; do sleep 0.01; done; exit 3');
     const client = await run.stalls();
     const waiting = store.loopbox(['wait', 'ends']);
-    await store.done('exec', 'ends', 'touch', '/end');
+    await store.loopbox(['exec', 'ends', 'touch', '/end']);
     expect(await waiting).toMatchObject({ code: 0, stdout: '3\n' });
     expect(await listed('ends')).toMatchObject({ state: 'failed', reason: 'exit 3', exitCode: 3 });
     expect(await store.loopbox(['wait', 'ends'])).toMatchObject({ code: 0, stdout: '3\n' });
@@ -30,7 +30,7 @@ describe('an attach client that is stopped', () => {
     process.kill(client, 'SIGCONT');
     expect(await run.ended).toBe(3);
     expect(await listed('ends')).toMatchObject({ state: 'failed', exitCode: 3 });
-    expect(keptOnHost(store)).toEqual([]);
+    await expect.poll(() => keptOnHost(store)).toEqual([]);
   });
 
   it('does not keep stop from ending the container, nor the next start from beginning', async () => {
@@ -50,7 +50,7 @@ describe('an attach client that is stopped', () => {
   it('does not keep the next start from beginning where the container has ended by itself', async () => {
     const run = runStalled('again', 'yes & while [ ! -e /end ]; do sleep 0.01; done; rm /end');
     const client = await run.stalls();
-    await store.done('exec', 'again', 'touch', '/end');
+    await store.loopbox(['exec', 'again', 'touch', '/end']);
     await expect.poll(() => listed('again')).toMatchObject({ state: 'stopped' });
     await store.done('start', 'again');
     expect(await listed('again')).toMatchObject({ state: 'running' });
@@ -60,7 +60,7 @@ describe('an attach client that is stopped', () => {
   });
 
   async function expectNothingRuns(client: number): Promise<void> {
-    expect(heldByKernel(store)).toEqual([`process ${client} (loopbox-attach)`]);
+    await expect.poll(() => heldByKernel(store)).toEqual([`process ${client} (loopbox-attach)`]);
   }
 });
 
@@ -75,17 +75,19 @@ describe('a container outlives the cgroup that it was started in', () => {
       const caller = spawnCaller(['sh', '-c', `${join}; "$@" && echo started; exec sleep 1000`, 'sh', program, ...args]);
       const died = once(caller, 'exit');
       await outputOf(caller, 'started');
+      // A container may say so before its start is over, which ends with its starter until then.
+      await expect.poll(() => findVictims(store, 'guardian')).toEqual([]);
       const inside = new Set(cgroups.flatMap(readProcesses));
       expect(inside).toContain(caller.pid);
       for (const cgroup of cgroups) await killAll(cgroup);
       await died;
 
       const name = args[0] === 'start' ? 'c' : 'in-front';
-      expect(
+      const processNames = () =>
         processesOf(store)
           .map((process) => process.name)
-          .sort(),
-      ).toEqual(['conmon', 'loopbox-keeper', 'loopbox-watch', 'loopbox-worker', 'sleep']);
+          .sort();
+      await expect.poll(processNames).toEqual(['conmon', 'loopbox-keeper', 'loopbox-watch', 'loopbox-worker', 'sleep']);
       const state = await listed(name);
       expect(state).toMatchObject({ state: 'running' });
       expect(state).not.toHaveProperty('reason');
@@ -101,7 +103,7 @@ it('a lock that the caller’s shell holds on an inherited descriptor ends with 
   const take = locks.map(({ fd, path }) => `exec ${fd}>${path}; flock -n ${fd}`).join(' && ');
   expect(await execute('bash', ['-c', `${take} && ${program} start c`], { env: store.environment })).toMatchObject({ code: 0 });
   expect(await listed('c')).toMatchObject({ state: 'running' });
-  for (const { path } of locks) expect(await lockIsFree(path)).toBe(true);
+  for (const { path } of locks) await expect.poll(() => lockIsFree(path)).toBe(true);
   await store.done('stop', '-t', '0', 'c');
 });
 
@@ -139,7 +141,7 @@ async function outputOf(child: ChildProcessWithoutNullStreams, text: string): Pr
 }
 
 async function listed(name: string): Promise<Record<string, unknown>> {
-  const result = await store.loopbox(['ls', '--format', 'json'], { timeoutMs: 10_000 });
+  const result = await store.loopbox(['ls', '--format', 'json'], { timeoutMs: 60_000 });
   expect(result).toMatchObject({ code: 0, stderr: '' });
   return (JSON.parse(result.stdout) as Record<string, unknown>[]).find((container) => container.name === name) ?? {};
 }
@@ -152,7 +154,7 @@ function callersCgroups(): string[] {
     const path = join(hierarchy.mountPoint, name);
     cleanUp(async () => {
       await killAll(path);
-      rmdirSync(path);
+      await vi.waitFor(() => rmdirSync(path), { timeout: 20_000 });
     });
     return path;
   });

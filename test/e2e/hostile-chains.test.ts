@@ -35,7 +35,7 @@ async function withManifest(path: string, json: string, body: () => Promise<void
 /** It is neither started nor checked, and nothing attached; the file is named, also in a list where it tells by itself that it can't be. */
 async function expectRefusedByName(word: string, { isSeenAlone = true } = {}): Promise<void> {
   await expectRefused(store, ['start', 'web'], 13, 'web', word);
-  expect(await store.loopbox(['check', 'web'], { timeoutMs: 10_000 })).toMatchObject({ code: 13 });
+  expect(await store.loopbox(['check', 'web'], { timeoutMs: 60_000 })).toMatchObject({ code: 13 });
   if (!isSeenAlone) return;
   const failed = (await store.json('ls')) as { name: string; state: string; reason?: string }[];
   expect(failed.find(({ name }) => name === 'web')).toMatchObject({ state: 'failed', reason: expect.stringContaining(word) });

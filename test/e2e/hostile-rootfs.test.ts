@@ -61,7 +61,7 @@ describe('a root file system with traps where loopbox looks or writes', () => {
     for (const trap of ['mkfifo etc/passwd', 'mknod etc/passwd b 7 0', 'truncate -s 20G etc/passwd', 'mkdir etc/passwd']) {
       const path = await images.copyOf(images.exported);
       await mounted(path, 'loop', async (target) => shell('sh', '-c', `cd ${target}; rm etc/passwd; ${trap}`));
-      const result = await store.loopbox(['run', '-d', path, '--', 'true'], { timeoutMs: 10_000 });
+      const result = await store.loopbox(['run', '-d', path, '--', 'true'], { timeoutMs: 60_000 });
       expect([trap, result.code, result.stderr]).toEqual([trap, expect.any(Number), expect.stringMatching(/^loopbox: Cannot /)]);
       expect([12, 13]).toContain(result.code);
       await expect.poll(() => heldByKernel(store)).toEqual([]);

@@ -2,6 +2,7 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { TestStore } from '../fixtures';
 import { sleep, storeAtRest } from '../sleeper';
 import { Terminal } from '../terminal';
+import { findVictims } from '../victims';
 
 const ctrlC = '\x03';
 const ctrlD = '\x04';
@@ -176,6 +177,8 @@ describe('run -it', () => {
       'echo ready; exec sleep 1000',
     ]);
     await terminal.shows(/ready/);
+    // A container may say so before its start is over, which ends with its starter until then.
+    await expect.poll(() => findVictims(store, 'guardian')).toEqual([]);
     process.kill(terminal.pid, 'SIGKILL');
     expect(await terminal.ended).toBe(137);
     await expect.poll(() => terminal.settings()).toBe(terminal.settingsBefore);

@@ -152,7 +152,7 @@ describe('what is not a regular file is refused as', () => {
   ])('%s', async (_, make, code, words) => {
     const path = await make();
     for (const verb of [...verbsOfFiles, () => ['inspect', path], () => ['stop', path], () => ['template', 'import', 'new', path]]) {
-      const result = await store.loopbox(verb(path), { timeoutMs: 10_000 });
+      const result = await store.loopbox(verb(path), { timeoutMs: 60_000 });
       expect([verb(path)[0], result.code]).toEqual([verb(path)[0], code]);
       expect(result.stderr).toMatch(code === 15 ? /not a regular file|is a directory/ : new RegExp(words));
     }

@@ -25,7 +25,7 @@ export function bufferFor(request: number, blocks: number): Buffer {
 }
 
 /** Faster deaths in a row, and the keeper gives up. */
-const killPauseMs = 60;
+const killPauseMs = 100;
 
 /** A chain that is attached, as one who writes to it past the page cache sees it. */
 export class ServedDisk {

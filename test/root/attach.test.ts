@@ -1,10 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { packageDirectory } from '../../src/package';
 import { inspectRun } from '../../src/runtime/status';
@@ -85,7 +84,9 @@ it("does not hide the container's end where it reads nothing", async () => {
   const container = await TestContainer.create();
   const { child } = await startAttached(container, ['sh', '-c', 'yes; exit 1']);
   child.kill('SIGSTOP');
-  await sleep(300);
+  // The monitor logs what it reads, until it has to wait for the client.
+  let size = -1;
+  await expect.poll(() => size === (size = statSync(container.logPath).size), { interval: 300 }).toBe(true);
   process.kill(container.record.pid, 'SIGKILL');
   const end = { running: false, monitorAlive: true, last: { exitCode: 137 } };
   await expect.poll(() => inspectRun(container.directory)).toMatchObject(end);
@@ -102,8 +103,11 @@ it('dies with its parent, and leaves the container running', async () => {
   const shell = spawn('sh', ['-c', `"${program}" --socket "${attachSocket}" --ctl "${ctl}" 3>&1 >&2 & echo $!; wait`], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  const [first] = (await once(shell.stdout, 'data')) as [Buffer];
-  const pid = Number.parseInt(first.toString(), 10);
+  let said = '';
+  shell.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  // The client says a word, too, before or after.
+  await expect.poll(() => said).toMatch(/\d+\n/);
+  const pid = Number(/\d+/.exec(said)?.[0]);
   await expect.poll(() => container.processes('loopbox-attach')).toContain(pid);
   shell.kill('SIGKILL');
   await expect.poll(() => container.processes('loopbox-attach')).toEqual([]);

@@ -81,8 +81,10 @@ describe('writeImageToStream', () => {
     await using image = await openImage(await recipeImage());
     const manifest = manifestOf(image.sizeBytes);
     const broken = new PassThrough();
-    setTimeout(() => broken.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE', syscall: 'write' })), 20);
-    await expect(writeImageToStream([image], manifest, broken)).rejects.toMatchObject({ code: 'EPIPE' });
+    const writing = writeImageToStream([image], manifest, broken);
+    await expect.poll(() => broken.writableNeedDrain).toBe(true);
+    broken.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE', syscall: 'write' }));
+    await expect(writing).rejects.toMatchObject({ code: 'EPIPE' });
     const controller = new AbortController();
     setTimeout(() => controller.abort(), 20);
     await expect(writeImageToStream([image], manifest, new PassThrough(), { signal: controller.signal })).rejects.toMatchObject({

@@ -44,10 +44,12 @@ describe.skipIf(!hasUring)('a chain that is served over io_uring', () => {
 
   it('gives back memory when it is idle, and nothing of what it was asked meanwhile', async () => {
     const server = await serve(await ServedChain.create({ deltas: 1 }));
-    const resident = async () => Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${server.worker}/status`, 'utf8'))?.[1]);
+    const statusOf = async (name: string) =>
+      Number(new RegExp(`${name}:\\s+(\\d+)`).exec(await readFile(`/proc/${server.worker}/status`, 'utf8'))?.[1]);
     await fio(server.loop.path, '--rw=randwrite', '--bs=1m', '--size=48m', '--iodepth=64');
-    expect(await resident()).toBeGreaterThan(8192);
-    await expect.poll(resident).toBeLessThan(7168);
+    // What it had at most: fio takes its time to end.
+    expect(await statusOf('VmHWM')).toBeGreaterThan(8192);
+    await expect.poll(() => statusOf('VmRSS')).toBeLessThan(7168);
     const slow = fio(
       server.loop.path,
       '--rw=randrw',
@@ -97,10 +99,11 @@ describe.skipIf(!hasUring)('a worker over io_uring that is killed', () => {
       { stdio: 'ignore' },
     );
     await sleep(500);
+    const exited = once(writing, 'exit');
     process.kill(server.worker, 'SIGKILL');
-    const [code] = await Promise.race([once(writing, 'exit'), sleep(5000).then(() => ['it hangs'])]);
+    const [code] = await Promise.race([exited, sleep(20_000).then(() => ['it hangs'])]);
     expect(code).toBe(1);
-    expect(await hasEndedWithin(server.identity, 2000)).toBe(true);
+    expect(await hasEndedWithin(server.identity, 20_000)).toBe(true);
     expect(await chain.log()).toContain('there will be no other');
     await shell('umount', mount);
     await server.loop.close();

@@ -81,13 +81,14 @@ describe('hooks of a snapshot', () => {
 
   it('that take too long are killed, with what they began', async () => {
     const slow = 'sleep 998 & echo waiting; sleep 999; true';
-    expect(await hooked({ pre: slow, post, timeoutSeconds: 0.5 })).toMatchObject({
-      result: { error: { message: 'Cannot take a snapshot of "c": its pre hook was killed: it took longer than 0.5 s: waiting' } },
+    // Time enough for the runtime to begin it.
+    expect(await hooked({ pre: slow, post, timeoutSeconds: 2 })).toMatchObject({
+      result: { error: { message: 'Cannot take a snapshot of "c": its pre hook was killed: it took longer than 2 s: waiting' } },
       marks: 'post',
     });
-    expect(await hooked({ post: slow, timeoutSeconds: 0.5 })).toMatchObject({
+    expect(await hooked({ post: slow, timeoutSeconds: 2 })).toMatchObject({
       result: { codes: { post: 137 } },
-      warnings: ['"c": its post hook was killed: it took longer than 0.5 s: waiting'],
+      warnings: ['"c": its post hook was killed: it took longer than 2 s: waiting'],
     });
     await expect.poll(strays).toEqual([]);
   });
@@ -103,7 +104,7 @@ describe('hooks of a snapshot', () => {
   });
 
   it('are not waited for beyond their time, whoever holds their output', async () => {
-    expect(await hooked({ post: 'setsid sleep 996 &', timeoutSeconds: 0.5 })).toMatchObject({ result: { codes: { post: 137 } } });
+    expect(await hooked({ post: 'setsid sleep 996 &', timeoutSeconds: 2 })).toMatchObject({ result: { codes: { post: 137 } } });
     expect(await killStrays()).toBe(1);
   });
 

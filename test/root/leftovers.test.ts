@@ -12,11 +12,11 @@ describe('the snapshot of the host', () => {
     const image = join(await temporaryDirectory(), 'image');
     await shell('truncate', '-s', '1M', image);
     const loop = await shell('losetup', '-f', '--show', image);
-    cleanUp(() => void execute('losetup', ['-d', loop]));
+    cleanUp(async () => void (await execute('losetup', ['-d', loop])));
     const target = join(dirname(image), 'mount');
     await shell('mkdir', target);
     await shell('mount', '-t', 'tmpfs', 'none', target);
-    cleanUp(() => void execute('umount', [target]));
+    cleanUp(async () => void (await execute('umount', [target])));
     expect(await leftSince(before, 0)).toEqual(
       expect.arrayContaining([
         expect.stringMatching(`^loop device ${basename(loop).slice(4)} \\(use \\d+\\) on ${image}$`),

@@ -44,7 +44,7 @@ it('attaches a file with all its settings, and detaches it with its close', asyn
   expect(await sizeOf(index)).toBe(4 * MiB);
   await loop.close();
   await loop.close();
-  expect(readLoop(index)).toBeUndefined();
+  await expect.poll(() => readLoop(index)).toBeUndefined();
 });
 
 it('attaches read-only', async () => {
@@ -76,7 +76,7 @@ it('keeps a flock on the given descriptor until the device is cleared', async ()
   await locked.close();
   expect(await lockIsFree(path)).toBe(false);
   await loop.close();
-  expect(await lockIsFree(path)).toBe(true);
+  await expect.poll(() => lockIsFree(path)).toBe(true);
   await file.stat();
 });
 
@@ -86,7 +86,7 @@ it('resizes an attached device', async () => {
   await native().loopResize(loop.fd, 6 * MiB);
   expect(await sizeOf(loop.index)).toBe(6 * MiB);
   await loop.close();
-  expect(readLoop(loop.index)).toBeUndefined();
+  await expect.poll(() => readLoop(loop.index)).toBeUndefined();
 });
 
 it('finds the devices of a file by what it is: under another name, through a hard link, without a name', async () => {
@@ -105,9 +105,9 @@ it('finds the devices of a file by what it is: under another name, through a har
   await rm(`${path}-link`);
   expect((await attachedTo({ device, inode })).sort()).toEqual(both);
   await first.close();
-  expect(await attachedTo({ device, inode })).toEqual([second.path]);
+  await expect.poll(() => attachedTo({ device, inode })).toEqual([second.path]);
   await second.close();
-  expect(await attachedTo({ device, inode })).toEqual([]);
+  await expect.poll(() => attachedTo({ device, inode })).toEqual([]);
   expect(readLoop(other.index)).toBeDefined();
 });
 
@@ -124,7 +124,7 @@ it('looks through the devices while others come and go, and keeps none of them',
   for (let round = 0; round < 200; round++) expect(await attachedTo({ device, inode })).toEqual([loop.path]);
   done.abort();
   await busy;
-  expect(attachedLoops().filter(({ backingFile }) => backingFile === another.path)).toEqual([]);
+  await expect.poll(() => attachedLoops().filter(({ backingFile }) => backingFile === another.path)).toEqual([]);
 });
 
 it('refuses a descriptor that can not back a device', async () => {
@@ -139,7 +139,7 @@ it('leaves nothing behind a process killed with its device', async () => {
   const [attached] = await attachedBy(child);
   expect(attachedLoops()).toContainEqual(expect.objectContaining({ index: attached?.index, backingFile: path }));
   child.kill('SIGKILL');
-  await expect.poll(() => attachedLoops().filter((loop) => loop.backingFile === path), { timeout: 2000 }).toEqual([]);
+  await expect.poll(() => attachedLoops().filter((loop) => loop.backingFile === path)).toEqual([]);
 });
 
 it('gives 200 concurrent attaches from 4 processes a device each', async () => {

@@ -90,7 +90,7 @@ it('mounts in no namespace, with the right options, and unmounts with the close'
   await mount.sync();
   await mount.close();
   await mount.close();
-  expect(readLoop(loop.index)?.diskSequence).not.toBe(loop.diskSequence);
+  await expect.poll(() => readLoop(loop.index)?.diskSequence).not.toBe(loop.diskSequence);
   expect(await shell('debugfs', '-R', 'cat /hello', path)).toBe('world');
 });
 

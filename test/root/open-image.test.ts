@@ -96,7 +96,8 @@ describe('openImage on files of stock tools', () => {
     const start = Date.now();
     await using image = await openImage(path);
     expect(image.manifest).toEqual(manifestOf(128 * MiB));
-    expect(Date.now() - start).toBeLessThan(1000);
+    // One that looks at each MiB takes minutes.
+    expect(Date.now() - start).toBeLessThan(20_000);
   });
 
   it('finds a manifest that lies neither at the end nor at ext4’s own size', async () => {

@@ -16,6 +16,7 @@ import { inspectRun } from '../../src/runtime/status';
 import { MiB } from '../../src/units';
 import { busyboxTar, cleanUp, shell, temporaryDirectory } from '../fixtures';
 import { attachedLoops } from '../loop-devices';
+import { kill } from '../victims';
 
 export interface TestStart {
   command?: string[];
@@ -172,7 +173,7 @@ export class TestContainer {
 
   async #clear(): Promise<void> {
     const state = await inspectRun(this.directory);
-    if (state.running) process.kill(state.record.pid, 'SIGKILL');
+    if (state.running) await kill(state.record.pid);
     for (let waited = 0; (await inspectRun(this.directory)).running && waited < 20_000; waited += 10) await sleep(10);
     await this.reap();
     this.directory.remove();
