@@ -19,8 +19,11 @@ async function freeBytes(place: string): Promise<number> {
 async function fill(place: string, ...unwritten: string[]): Promise<void> {
   for (const path of unwritten) await execute('dd', ['if=/dev/null', `of=${path}`, 'conv=notrunc,fsync']);
   await shell('fallocate', '-l', String((await freeBytes(place)) - 2 * MiB), join(place, 'filler'));
-  await execute('dd', ['if=/dev/zero', `of=${join(place, 'filler.rest')}`, 'bs=4k', 'conv=fsync']);
-  expect(await freeBytes(place)).toBe(0);
+  const fillRest = async () => {
+    await execute('dd', ['if=/dev/zero', `of=${join(place, 'filler.rest')}`, 'bs=4k', 'oflag=append', 'conv=notrunc,fsync']);
+    return freeBytes(place);
+  };
+  await expect.poll(fillRest).toBe(0);
 }
 
 const drain = async (place: string) => {

@@ -15,9 +15,6 @@ import { mergeContext } from '../root/chain-world';
 import { containerFiles, expectTruth } from '../truth';
 
 const minute = 60_000;
-/** Two seconds, and what a mount namespace that another test makes meanwhile, with all mounts of the host, holds it up. */
-const withinMs = { timeout: 10_000 };
-
 let store: TestStore;
 let states: Record<string, string>;
 
@@ -55,16 +52,20 @@ describe('the mount of a snapshot that is a chain', () => {
     expect((await execute('touch', [join(directory, 'root/file')])).stderr).toContain('Read-only');
     expect(await shell('findmnt', '-n', '-o', 'OPTIONS', directory)).toMatch(/^ro,nosuid,nodev,/);
     expect(containerFiles(store)).toEqual(before);
-    expect(remains().filter((name) => name.startsWith('.mount-'))).toEqual([]);
+    await expect.poll(() => remains().filter((name) => name.startsWith('.mount-'))).toEqual([]);
+    const namesOfServers = () =>
+      processesOf(store)
+        .map(({ name }) => name)
+        .sort();
+    await expect.poll(namesOfServers).toEqual(['loopbox-keeper', 'loopbox-worker']);
     const servers = processesOf(store);
-    expect(servers.map(({ name }) => name).sort()).toEqual(['loopbox-keeper', 'loopbox-worker']);
     for (const { pid } of servers) {
       const cgroups = readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n');
       expect(cgroups.filter((line) => !line.endsWith(':/'))).toEqual([]);
       expect(readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[3]).toBe(String(servers[0]?.pid));
     }
     await shell('umount', directory);
-    await expect.poll(remains, withinMs).toEqual([]);
+    await expect.poll(remains).toEqual([]);
     await expectTruth(store, states);
   });
 
@@ -74,7 +75,7 @@ describe('the mount of a snapshot that is a chain', () => {
     process.kill(worker?.pid ?? 0, 'SIGKILL');
     expect(await contentOf(directory)).toBe(states['web@tue']);
     await shell('umount', directory);
-    await expect.poll(remains, withinMs).toEqual([]);
+    await expect.poll(remains).toEqual([]);
   });
 
   it('shows the same while the container runs and what it stands on is removed and merged, which goes on or waits', async () => {
@@ -98,7 +99,7 @@ describe('the mount of a snapshot that is a chain', () => {
     expect(await look()).toEqual(exact);
 
     for (const directory of [tue, mon]) await shell('umount', directory);
-    await expect.poll(remains, withinMs).toEqual([]);
+    await expect.poll(remains).toEqual([]);
     await store.done('settle', 'web');
     expect(containerFiles(store)).toEqual(['web.img']);
     await store.done('start', 'web');
@@ -115,7 +116,7 @@ describe('the mount of a snapshot that is a chain', () => {
     expect((await store.loopbox(['settle', 'web'])).code).toBe(0);
     expect(await look()).toEqual([states['web@mon'], states['web@tue']]);
     for (const directory of directories) await shell('umount', directory);
-    await expect.poll(remains, withinMs).toEqual([]);
+    await expect.poll(remains).toEqual([]);
     await store.done('settle', 'web');
     expect(containerFiles(store)).toEqual(['web.img', 'web@mon.delta', 'web@tue.delta']);
     await expectTruth(store, states);
@@ -129,7 +130,7 @@ describe('the mount of a snapshot that is a chain', () => {
     expect(await contentOf(directory)).toBe(states['web@mon']);
     await store.done('stop', '-t', '0', 'web');
     await shell('umount', directory);
-    await expect.poll(remains, withinMs).toEqual([]);
+    await expect.poll(remains).toEqual([]);
     await store.done('settle', 'web');
     await expectTruth(store, { ...states, web: await contentOfState(store, 'web') });
   });
@@ -147,11 +148,13 @@ describe('the mount of a snapshot that is a chain', () => {
         abort.abort();
         await mounting;
         // A mount(8) that the command had begun goes on.
-        await sleep(100);
-        const isMounted = (await execute('mountpoint', ['-q', directory])).code === 0;
-        if (isMounted) expect(await contentOf(directory)).toBe(states['web@tue']);
-        if (isMounted) await shell('umount', directory);
-        await expect.poll(remains, { ...withinMs, message: `killed after ${delayMs} ms` }).toEqual([]);
+        const isMounted = async () => (await execute('mountpoint', ['-q', directory])).code === 0;
+        await expect.poll(async () => remains().length === 0 || (await isMounted()), { message: `killed after ${delayMs} ms` }).toBe(true);
+        if (await isMounted()) {
+          expect(await contentOf(directory)).toBe(states['web@tue']);
+          await shell('umount', directory);
+        }
+        await expect.poll(remains, { message: `killed after ${delayMs} ms` }).toEqual([]);
       }
       await expectTruth(store, states);
     },

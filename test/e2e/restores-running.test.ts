@@ -84,8 +84,11 @@ describe('snapshot restore of a container that runs by the storage server', () =
         await restoring;
         await expect.poll(async () => (await store.loopbox(['ls'])).code).toBe(0);
         await store.loopbox(['stop', '-t', '0', 'db']);
-        await store.done('ls');
-        await expect.poll(() => [...heldByKernel(store), ...keptOnHost(store)]).toEqual([]);
+        const left = async () => {
+          await store.done('ls');
+          return [...heldByKernel(store), ...keptOnHost(store)];
+        };
+        await expect.poll(left).toEqual([]);
         const before = kept();
         await store.done('start', 'db');
         expect([delayMs, await read()]).toEqual([delayMs, before.length > 0 ? 'old' : text]);

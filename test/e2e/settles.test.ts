@@ -23,7 +23,7 @@ const content = () => inside(listContent);
 const write = (name: string, megabytes: number) =>
   inside(`dd if=/dev/urandom of=/root/${name} bs=1M count=${megabytes} conv=fsync 2>/dev/null`);
 const alone = async (file: string) => {
-  await expect.poll(() => containerFiles(store), bySomeTime).toEqual([file]);
+  await expect.poll(() => [...containerFiles(store), ...store.mergers()], bySomeTime).toEqual([file]);
 };
 const stop = () => store.done('stop', '-t', '0', 'db');
 const isMerging = () => store.mergers().length > 0;
@@ -37,7 +37,9 @@ async function runOnDelta(megabytes = 8, how = '--full'): Promise<void> {
   await write('after', megabytes);
   await inside('rm /root/before');
   await store.done('snapshot', 'rm', 'db@gone');
-  expect(containerFiles(store)).toEqual(['db.delta', expect.stringMatching(/^db@~1\.(img|delta)$/)]);
+  // What is linked may be merged while it runs.
+  const whole = how === '--full' ? 1 : 0;
+  expect(containerFiles(store).slice(0, 1 + whole)).toEqual(['db.delta', ...Array<string>(whole).fill('db@~1.img')]);
 }
 
 /** How long a command waits for the container. */
@@ -83,8 +85,10 @@ describe('a container without snapshots', () => {
     await stop();
     await expect.poll(isMerging, { interval: 5 }).toBe(true);
     const [pid = 0] = store.mergers();
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-    expect([fields[3], fields[16]]).toEqual([String(pid), '19']);
+    const fields = () => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    // Programs that begin it so are executed before.
+    await expect.poll(() => fields()[16], { interval: 5 }).toBe('19');
+    expect(fields()[3]).toBe(String(pid));
     const cgroups = readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n');
     expect(cgroups.filter((line) => !line.endsWith(':/'))).toEqual([]);
     await alone('db.img');
@@ -100,7 +104,7 @@ describe('a container without snapshots', () => {
       for (let round = 0; round < 15; round++) {
         await store.done('ls');
         await sleep(random.below(200));
-        expect(await waitedMs()).toBeLessThan(1500);
+        expect(await waitedMs()).toBeLessThan(5000);
       }
       await store.done('ls');
       await alone('db.img');
@@ -143,6 +147,7 @@ describe('a container without snapshots', () => {
     await stop();
     await expect.poll(() => folds().length, { ...bySomeTime, interval: 2 }).toBe(1);
     const [pid = 0] = store.mergers();
+    expect(pid).toBeGreaterThan(0);
     // In the middle of a batch, not between two.
     const verbLock = new Store(store).verbLockPath('db');
     for (process.kill(pid, 'SIGSTOP'); !FileLock.isHeld(verbLock); process.kill(pid, 'SIGSTOP')) {
@@ -244,7 +249,7 @@ describe('a container with snapshots', () => {
     await store.done('start', 'web');
     await store.done('stop', '-t', '0', 'web');
     await store.done('snapshot', 'rm', 'web@mon', 'web@tue');
-    await expect.poll(() => containerFiles(store), bySomeTime).toEqual(['web.img']);
+    await expect.poll(() => [...containerFiles(store), ...store.mergers()], bySomeTime).toEqual(['web.img']);
     await expectTruth(store, { web: states.web ?? '' });
     expect(
       existsSync(`${store.root}/.locks`) ? readdirSync(`${store.root}/.locks`).filter((name) => name.startsWith('settle@')) : [],

@@ -3,8 +3,11 @@ import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { cleanUp, execute, plainEnvironment, program, type TestStore, temporaryDirectory } from '../fixtures';
+import { isSystemError } from '../../src/errors';
 import { processesOf, type StoreProcess } from '../remains';
+import { childrenOf } from '../served-chain';
 import { sleep, storeWithSleeper } from '../sleeper';
+import { kill } from '../victims';
 
 let store: TestStore;
 
@@ -148,19 +151,29 @@ const loopMajor = 7;
 /** A process's descriptors of loop devices, of what is mounted from one, of image and lock files, and those with a lock. */
 function descriptorsOfOurs(pid: number): string[] {
   return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
-    const path = `/proc/${pid}/fd/${fd}`;
-    const target = readlinkSync(path);
-    const { dev, rdev } = statSync(path);
+    const looked = lookAt(pid, fd);
+    if (!looked) return [];
+    const { target, dev, rdev, isLocked } = looked;
     const isOnLoop = dev >> 8 === loopMajor || rdev >> 8 === loopMajor;
-    const isLocked = /^lock:/m.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8'));
     const isOurs = /\/dev\/loop|\.(img|delta)$|\.locks\/|\.structure$|\/watch$/.test(target);
     if (!isOnLoop && !isLocked && !isOurs) return [];
     return [`${fd}: ${target}${isOnLoop ? ' on a loop device' : ''}`];
   });
 }
 
-function killWithChildren(child: ChildProcess): void {
-  for (const pid of readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').split(' ').filter(Boolean))
-    process.kill(Number(pid));
+/** Undefined where the descriptor is closed meanwhile. */
+function lookAt(pid: number, fd: string) {
+  const path = `/proc/${pid}/fd/${fd}`;
+  try {
+    const { dev, rdev } = statSync(path);
+    return { target: readlinkSync(path), dev, rdev, isLocked: /^lock:/m.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8')) };
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+async function killWithChildren(child: ChildProcess): Promise<void> {
+  for (const pid of childrenOf(child.pid ?? 0)) await kill(pid);
   child.kill('SIGKILL');
 }

@@ -116,7 +116,9 @@ describe('a host without space', () => {
     await hostFull();
     await rm(ballast);
     await expect.poll(() => state(store)).toBe('running');
-    await store.done('exec', 'box', 'sh', '-c', 'dd if=/dev/null of=/root/big conv=notrunc,fsync; test $(stat -c %s /root/big) = 33554432');
+    // What was begun before goes on behind.
+    await store.done('exec', 'box', 'timeout', '60', 'sh', '-c', 'until [ $(stat -c %s /root/big) = 33554432 ]; do sleep 0.1; done');
+    await store.done('exec', 'box', 'sh', '-c', 'dd if=/dev/null of=/root/big conv=notrunc,fsync');
     await store.done('stop', '-t', '0', 'box');
     await shell('e2fsck', '-fn', store.imageOf('box'));
   });
