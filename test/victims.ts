@@ -73,6 +73,8 @@ export async function kill(pid: number): Promise<boolean> {
 }
 
 function sendKill(pid: number): boolean {
+  // 0 stands for the tests themselves.
+  if (!(pid > 0)) throw new Error(`There is no process ${pid} to kill`);
   try {
     return process.kill(pid, 'SIGKILL');
   } catch (error) {

@@ -114,6 +114,7 @@ function runStalled(name: string, command: string) {
   const stalls = async (): Promise<number> => {
     await outputOf(caller, 'y\n');
     const client = processesOf(store).find((process) => process.name === 'loopbox-attach')?.pid ?? 0;
+    expect(client).toBeGreaterThan(0);
     process.kill(client, 'SIGSTOP');
     cleanUp(() => void kill(client));
     const log = `/var/log/loopbox/${store.component}/${name}.log`;

@@ -5,6 +5,7 @@ import { MiB } from '../../src/units';
 import { shell, smallFileSystem, TestStore, xfsDirectory } from '../fixtures';
 import { checksum, contentOf, hostExtents, outsideOfDisk, withStockMount } from '../image-view';
 import { kernelLimits } from '../kernel-limits';
+import { heldByKernel } from '../remains';
 import { command, createWeb, expectSays, inside, stopAll, tell, templateOf, wish, wishedLimits, write } from '../web-container';
 
 /** A stopped container as a verb left it, and what it must be wherever its file goes. */
@@ -139,6 +140,8 @@ describe.each([
     mkdirSync(join(own.root, 'templates'), { recursive: true });
     await shell('cp', templateOf(store), templateOf(own));
     const left = await (verbs[verb] as (store: TestStore) => Promise<Left>)(own);
+    // The kernel lets go of a disk behind the container's end.
+    await expect.poll(() => heldByKernel(own)).toEqual([]);
     // A linked one is such a file once it is flattened.
     if (own.fileOf(left.name).endsWith('.delta')) await own.done('flatten', left.name);
     await expectPresent(own.imageOf(left.name), left);

@@ -118,7 +118,7 @@ describe('where the host is full', () => {
         const result = await elsewhere.loopbox(['export', 'base', path]);
         if (result.code === 0) return expect(await shell('e2fsck', '-fn', path)).toContain('files');
         expect([room, result.code, existsSync(path)]).toEqual([room, 14, false]);
-        expect(await freeBytes(place)).toBeGreaterThanOrEqual(free);
+        await expect.poll(() => freeBytes(place)).toBeGreaterThanOrEqual(free);
       });
       await rm(path, { force: true });
     }

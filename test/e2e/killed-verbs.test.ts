@@ -65,11 +65,11 @@ it(
 /** Stops what runs. Then there is one sound file for each container, with no trace of work that was begun. */
 async function expectWhole(): Promise<void> {
   for (const name of (await store.done('ps', '-q')).split('\n').filter(Boolean)) await store.done('stop', '-t', '0', name);
-  await expect.poll(() => heldByKernel(store), { timeout: 2000 }).toEqual([]);
+  await expect.poll(() => heldByKernel(store)).toEqual([]);
   for (const { name, reason = '' } of JSON.parse(await store.done('ls', '--format', 'json')) as { name: string; reason?: string }[]) {
     expect([name, reason.replace(/^(exit code unknown|exit \d+|killed by signal \d+)$/, '')]).toEqual([name, '']);
   }
-  expect(keptOnHost(store)).toEqual([]);
+  await expect.poll(() => keptOnHost(store)).toEqual([]);
   for (const place of [join(store.root, 'containers'), join(store.root, 'templates')]) {
     for (const file of readdirSync(place)) {
       expect(file).toMatch(/^(c|d|new)\.delta$|^busybox\.img$/);

@@ -50,13 +50,22 @@ describe('a disk of 16 TiB, on XFS,', () => {
     return readdirSync('/proc')
       .filter((pid) => /^\d+$/.test(pid) && isKeeper(pid))
       .flatMap((pid) => readdirSync(`/proc/${pid}/fd`).map((fd) => `/proc/${pid}/fd/${fd}`))
-      .filter((fd) => readlinkSync(fd).startsWith('/memfd:loopbox-live'))
+      .filter((fd) => targetOf(fd).startsWith('/memfd:loopbox-live'))
       .map((fd) => statSync(fd).blocks * 512);
   }
 
   function text(path: string): string {
     try {
       return readFileSync(path, 'utf8');
+    } catch {
+      return '';
+    }
+  }
+
+  /** Empty where the descriptor is closed meanwhile. */
+  function targetOf(fd: string): string {
+    try {
+      return readlinkSync(fd);
     } catch {
       return '';
     }

@@ -13,6 +13,7 @@ import { attachedLoops } from '../loop-devices';
 import { processesOf } from '../remains';
 import { mergeContext } from '../root/chain-world';
 import { containerFiles, expectTruth } from '../truth';
+import { kill } from '../victims';
 
 const minute = 60_000;
 let store: TestStore;
@@ -72,7 +73,7 @@ describe('the mount of a snapshot that is a chain', () => {
   it('survives its worker', async () => {
     const directory = await mounted('web@tue');
     const worker = processesOf(store).find(({ name }) => name === 'loopbox-worker');
-    process.kill(worker?.pid ?? 0, 'SIGKILL');
+    await kill(worker?.pid ?? 0);
     expect(await contentOf(directory)).toBe(states['web@tue']);
     await shell('umount', directory);
     await expect.poll(remains).toEqual([]);

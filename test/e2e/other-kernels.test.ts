@@ -32,13 +32,13 @@ beforeAll(async () => {
     guests.set(version, guest);
   });
   await Promise.all(boots);
-}, 5 * minute);
+}, 10 * minute);
 
 for (const { version, auto, made, repeatsRequests } of kernels) {
   const isThere = (await probe(`kernel-${version}`, () => whyNotBooted(guestKernel(version)))) === it;
 
   // One test of each kernel at a time.
-  describe.runIf(isThere).concurrent(`on Linux ${version}`, { timeout: 5 * minute }, () => {
+  describe.runIf(isThere).concurrent(`on Linux ${version}`, { timeout: 10 * minute }, () => {
     const guest = () => guests.get(version) as Guest;
     const done = (script: string) => guest().done(script);
     const create = (name: string, flags = '') => done(`loopbox create ${name} --template busybox ${flags} --start -- sleep 1000`);

@@ -2,7 +2,7 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { TestStore } from '../fixtures';
 import { sleep, storeAtRest } from '../sleeper';
 import { Terminal } from '../terminal';
-import { findVictims } from '../victims';
+import { findVictims, kill } from '../victims';
 
 const ctrlC = '\x03';
 const ctrlD = '\x04';
@@ -157,7 +157,7 @@ describe.each(['run', 'exec'] as const)('the terminal of %s -it is as it was', (
   it("after the container's first process was killed", async () => {
     const { terminal, name } = await openVictim();
     const { pid } = await store.inspect(name);
-    process.kill(Number(pid), 'SIGKILL');
+    await kill(Number(pid));
     await expectEnd(terminal, 137);
     await store.loopbox(['rm', '-f', name]);
   });

@@ -62,7 +62,7 @@ it('while it runs, a stock mount of its file is refused or shares the device, an
   const target = await temporaryDirectory();
   const mount = await execute('mount', ['-o', 'loop', store.imageOf('data'), target]);
   if (mount.code === 0) {
-    cleanUp(() => void execute('umount', [target]));
+    cleanUp(async () => void (await execute('umount', [target])));
     expect(heldByKernel(store).filter((thing) => thing.startsWith('loop device'))).toHaveLength(1);
     expect((await shell('cat', join(target, 'content'))).trim()).toBe(random);
     await shell('umount', target);
@@ -97,6 +97,6 @@ async function expectOneWinner(rounds: number, ...starts: string[][]): Promise<v
     await store.done('stop', '-t', '0', winner?.at(-1) ?? '');
     await expect.poll(() => lockIsFree(store.imageOf('c'))).toBe(true);
   }
-  expect(heldByKernel(store)).toEqual([]);
+  await expect.poll(() => heldByKernel(store)).toEqual([]);
   expect(await execute('e2fsck', ['-fn', store.imageOf('c')])).toMatchObject({ code: 0 });
 }

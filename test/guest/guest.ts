@@ -9,7 +9,7 @@ import { guestDisk, initialRamDisk } from './guest-files';
 import type { GuestKernel } from './kernels';
 
 /** A script that takes longer hangs. */
-const patienceMs = 120_000;
+const patienceMs = 300_000;
 
 export interface GuestResult {
   code: number;

@@ -9,6 +9,7 @@ import { MiB } from '../../src/units';
 import { execute, shell } from '../fixtures';
 import { childrenOf, hasEndedWithin, mountServed, ServedChain } from '../served-chain';
 import { hasUring, withUringSwitch } from '../uring-switch';
+import { kill } from '../victims';
 
 const transport = 'fuse-uring';
 
@@ -100,7 +101,7 @@ describe.skipIf(!hasUring)('a worker over io_uring that is killed', () => {
     );
     await sleep(500);
     const exited = once(writing, 'exit');
-    process.kill(server.worker, 'SIGKILL');
+    await kill(server.worker);
     const [code] = await Promise.race([exited, sleep(20_000).then(() => ['it hangs'])]);
     expect(code).toBe(1);
     expect(await hasEndedWithin(server.identity, 20_000)).toBe(true);
