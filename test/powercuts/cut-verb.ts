@@ -1,13 +1,14 @@
 import { rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { shell } from '../execute';
-import type { TestStore } from '../store';
+import { execute, type ExecuteResult, shell } from '../execute';
+import { program, type TestStore } from '../store';
 import { temporaryDirectory } from '../temporary';
 import { type CampaignCounts, type CampaignOptions, cutEverywhere } from './campaign';
-import { Content } from './content';
+import { Content, pageBytes } from './content';
 import { Recording } from './log';
 import { StateReader } from './reader';
+import { recordedProgram } from './recorded-program';
 import { Recoverer } from './recoverer';
 import { type CutState, Replay } from './replay';
 import { type Shown, shownBy, VerbExpectation } from './verb-expectation';
@@ -17,20 +18,32 @@ export interface VerbOptions extends Omit<CampaignOptions, 'recoverer' | 'elsewh
   restores?: boolean;
   /** As in `VerbExpectation`. */
   grownFrom?: number | undefined;
+  /** Whether a storage server does some of it, which is recorded then, too. */
+  isServed?: boolean | undefined;
   /** Leaves out of the log that files, or directories, were synced: something that must be found. */
   fault?: 'file' | 'directory';
 }
 
 /** Runs a verb on a store whose containers are at rest, and cuts the power at each moment of what it did to their files. */
 export async function cutVerb(store: TestStore, verb: string[], options: VerbOptions): Promise<CampaignCounts> {
+  const run = async (environment: Record<string, string>) =>
+    execute(options.isServed ? await recordedProgram(environment) : program, verb, { env: { ...store.environment, ...environment } });
+  return cutWork(store, run, options);
+}
+
+/** As `cutVerb`, of another program that is run with the environment that it is given. */
+export async function cutWork(
+  store: TestStore,
+  run: (environment: Record<string, string>) => Promise<ExecuteResult>,
+  options: VerbOptions,
+): Promise<CampaignCounts> {
   const { random, restores = false, fault } = options;
   const directory = join(store.root, 'containers');
   const elsewhere: CutState = new Map([['../templates/small.img', Content.ofFile(join(store.root, 'templates/small.img'))]]);
   const recording = new Recording(directory, join(await temporaryDirectory(), 'log'));
   const replay = Replay.ofDirectory(directory);
   const before = shownBy(new StateReader(replay.cut('lost', random), elsewhere));
-  const result = await store.loopbox(verb, { env: recording.environment });
-  expect(result).toMatchObject({ code: 0, stderr: '' });
+  expect(await run(recording.environment)).toMatchObject({ code: 0, stderr: '' });
   const { ino } = await stat(directory);
   const log = recording.take().filter(({ kind, inode }) => !(fault && kind === 'sync' && (inode === ino) === (fault === 'directory')));
 
@@ -48,10 +61,11 @@ export async function cutVerb(store: TestStore, verb: string[], options: VerbOpt
 }
 
 function expectSame(name: string, before: Buffer[] | undefined, after: Buffer[]): void {
+  const zeroes = Buffer.alloc(pageBytes);
   // The first holds what a seal changes.
   if (before)
     expect(
-      after.findIndex((block, index) => index > 0 && !block.equals(before[index] as Buffer)),
+      after.findIndex((block, index) => index > 0 && !block.equals(before[index] ?? zeroes)),
       name,
     ).toBe(-1);
 }

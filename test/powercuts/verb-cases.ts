@@ -15,6 +15,8 @@ export interface VerbCase {
   restores?: boolean;
   /** The disk's size once, if it has grown since. */
   grownFrom?: number;
+  /** Whether a storage server does some of it. */
+  isServed?: boolean;
 }
 
 /** Snapshots, and something that has changed since each of them. */
@@ -26,6 +28,9 @@ export async function snapshots(store: TestStore, ...names: string[]): Promise<v
 }
 
 const direct = async (store: TestStore) => void (await store.done('set', 'web', '--attach', 'direct'));
+
+/** A container that stands on the template. */
+export const linked = async (store: TestStore) => void (await store.done('create', '--linked', '--template', 'small', 'site'));
 
 export const verbCases: Record<string, VerbCase> = {
   'snapshot as a whole image': { verb: ['snapshot', 'create', 'web@new'], before: direct },
@@ -56,9 +61,10 @@ export const verbCases: Record<string, VerbCase> = {
   rename: { verb: ['rename', 'web', 'site'], names: ['web', 'site'], before: (store) => snapshots(store, 'mon') },
   set: { verb: ['set', 'web', '--pids', '50', '--label', 'a=b'] },
   'create --linked': { verb: ['create', '--linked', '--template', 'small', 'site'], names: ['site', 'web'] },
-  'flatten of a linked container': {
-    verb: ['flatten', 'site'],
+  'create --linked with a larger disk': {
+    verb: ['create', '--linked', '--size', '128M', '--template', 'small', 'site'],
     names: ['site', 'web'],
-    before: async (store) => void (await store.done('create', '--linked', '--template', 'small', 'site')),
+    isServed: true,
   },
+  'flatten of a linked container': { verb: ['flatten', 'site'], names: ['site', 'web'], before: linked },
 };

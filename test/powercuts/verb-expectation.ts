@@ -1,4 +1,5 @@
 import type { Expectation } from './campaign';
+import { pageBytes } from './content';
 import type { StateReader, View } from './reader';
 
 /** What each name that a user knows shows: `web`, `web@mon`. */
@@ -60,10 +61,15 @@ export class VerbExpectation implements Expectation {
     const blocks = shown.get(name);
     if (!blocks) return 0;
     const key = `${shown === this.before} ${name} ${besides} ${view.key}`;
-    const difference = this.#known.get(key) ?? view.differsFrom(blocks, besides);
+    const difference = this.#known.get(key) ?? differenceOf(view, blocks, besides);
     this.#known.set(key, difference);
     return difference;
   }
+}
+
+function differenceOf(view: View, blocks: readonly Buffer[], besides: number): number {
+  const count = view.sizeBytes / pageBytes;
+  return count === blocks.length ? view.differsFrom(blocks, besides) : Math.min(count, blocks.length);
 }
 
 /** Nothing that was prepared is left. */

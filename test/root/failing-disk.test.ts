@@ -6,7 +6,7 @@ import { type ExecuteResult, type SeededRandom, seededRandom, shell, soakCount, 
 import { Content } from '../powercuts/content';
 import { StateReader } from '../powercuts/reader';
 import { Replay } from '../powercuts/replay';
-import { snapshots, type VerbCase, verbCases } from '../powercuts/verb-cases';
+import { linked, snapshots, type VerbCase, verbCases } from '../powercuts/verb-cases';
 import { expectNothingHalfMade, named, type Shown, shownBy, VerbExpectation } from '../powercuts/verb-expectation';
 import { smallStore } from '../powercuts/world';
 import { storeFiles } from '../refusal';
@@ -153,7 +153,6 @@ describe('where the host’s disk fails', { timeout: soakCount(10) * 120_000 }, 
     }
   });
 
-  const linked = async (store: TestStore) => void (await store.done('create', '--linked', '--template', 'small', 'site'));
   const cloned = async (store: TestStore) => void (await store.done('clone', '--linked', 'web', 'site'));
   const clonedOld = async (store: TestStore) => {
     await snapshots(store, 'mon');

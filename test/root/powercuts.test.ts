@@ -1,11 +1,14 @@
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { changeDisk } from '../chain-view';
+import { execute } from '../execute';
 import { seededRandom, soakCount } from '../fixtures';
 import type { CampaignCounts } from '../powercuts/campaign';
 import { cutGuest } from '../powercuts/cut-guest';
-import { cutVerb } from '../powercuts/cut-verb';
+import { cutVerb, cutWork } from '../powercuts/cut-verb';
 import type { Entry } from '../powercuts/log';
-import { snapshots, verbCases } from '../powercuts/verb-cases';
-import { smallStore } from '../powercuts/world';
+import { linked, snapshots, verbCases } from '../powercuts/verb-cases';
+import { sizeBytes, smallStore } from '../powercuts/world';
 
 const guests: Record<string, { files: string[]; switches?: boolean; grows?: boolean; before?: string[] }> = {
   'writes on an image': { files: ['web.img'] },
@@ -52,6 +55,17 @@ describe('power cuts', { timeout: soakCount(40) * 60_000 }, () => {
       report(title, await cutVerb(store, verb, { ...amount(), ...how, names }));
     },
   );
+
+  it('grow of a linked container at rest: at every cut its disk is as large as before, or as it shall be', async () => {
+    const store = await smallStore();
+    await linked(store);
+    await changeDisk(store, 'site', 'echo now > root/since');
+    const grow = (env: Record<string, string>) =>
+      execute(process.execPath, [join(import.meta.dirname, '../powercuts/grow-child.cjs'), store.fileOf('site'), String(2 * sizeBytes)], {
+        env,
+      });
+    report('grow of a delta', await cutWork(store, grow, { ...amount(), names: ['site', 'web'] }));
+  });
 });
 
 /** How many cuts, and how many of them are recovered. */
