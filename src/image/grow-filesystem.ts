@@ -2,6 +2,7 @@ import { LoopboxError } from '../errors';
 import { native } from '../native';
 import { run } from '../process';
 import { KiB } from '../units';
+import { runE2fsck } from './check-filesystem';
 import { setLength, syncFile } from './file-io';
 import { readSuperblock, type Superblock } from './superblock';
 
@@ -33,7 +34,7 @@ async function resize(fd: number, superblock: Superblock, sizeBytes: number, sig
 
 /** resize2fs insists on a full check of what was mounted since the last one; `-p` replays the journal and refuses real damage. */
 async function repair(fd: number, signal: AbortSignal | undefined): Promise<void> {
-  const { code, stdout, stderr } = await run('e2fsck', ['-f', '-p', '/dev/fd/3'], { fds: [fd], signal, okCodes: [0, 1, 4, 8, 12] });
+  const { code, stdout, stderr } = await runE2fsck(fd, ['-f', '-p'], signal);
   if (code > 1)
     throw new LoopboxError('ERR_LOOPBOX_CORRUPT', `Cannot grow the file system: e2fsck found damage: ${(stdout || stderr).trim()}`);
 }

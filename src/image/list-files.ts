@@ -1,5 +1,6 @@
 import { native } from '../native';
 import { run } from '../process';
+import { requireWorkingDisk } from './check-filesystem';
 import { closeFile, writeAt } from './file-io';
 
 export interface ListedFile {
@@ -48,7 +49,9 @@ async function listDirectories(fd: number, directory: string, level: { inode: nu
   const commands = await native().openTemporary(directory);
   try {
     await writeAt(commands, 0, Buffer.from(level.map(({ inode }) => `ls -p <${inode}>\n`).join('')));
-    const { stdout } = await run('debugfs', ['-c', '-n', '-f', '/dev/fd/4', '/dev/fd/3'], { fds: [fd, commands], signal });
+    const { stdout, stderr } = await run('debugfs', ['-c', '-n', '-f', '/dev/fd/4', '/dev/fd/3'], { fds: [fd, commands], signal });
+    // It goes on without what it can't read.
+    requireWorkingDisk('debugfs', stderr);
     return stdout.split(/^debugfs: ls -p <\d+>\n/m).slice(1);
   } finally {
     await closeFile(commands);

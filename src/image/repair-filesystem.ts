@@ -1,6 +1,5 @@
 import { LoopboxError } from '../errors';
-import { run } from '../process';
-import { findProblems } from './check-filesystem';
+import { findProblems, runE2fsck } from './check-filesystem';
 import { type Finding, losesData, parseFindings } from './e2fsck-output';
 import { type ListedFile, listFiles } from './list-files';
 import { readSuperblock } from './superblock';
@@ -33,7 +32,7 @@ export async function repairFileSystem(fd: number, label: string, directory: str
   const findings: Finding[] = [];
   // The journal first: what it takes away is no loss.
   if ((await readSuperblock(fd))?.needsRecovery) {
-    findings.push(...parseFindings((await e2fsck(fd, ['-E', 'journal_only', '-y'], signal)).stdout));
+    findings.push(...parseFindings((await runE2fsck(fd, ['-E', 'journal_only', '-y'], signal)).stdout));
   }
   const before = await listFiles(fd, directory, signal);
   for (let pass = 0; (await findProblems(fd, signal)).length > 0; pass++) {
@@ -42,7 +41,7 @@ export async function repairFileSystem(fd: number, label: string, directory: str
         hint: `e2fsck -fn ${label}`,
       });
     }
-    findings.push(...parseFindings((await e2fsck(fd, ['-f', '-y'], signal)).stdout));
+    findings.push(...parseFindings((await runE2fsck(fd, ['-f', '-y'], signal)).stdout));
   }
   const lost = findings.length > 0 ? lostFiles(before, await listFiles(fd, directory, signal)) : [];
   const words = findings.map((finding) => withPaths(finding, before));
@@ -51,10 +50,6 @@ export async function repairFileSystem(fd: number, label: string, directory: str
     dropped: words.filter((_, index) => losesData(findings[index] as Finding)),
     lost,
   };
-}
-
-function e2fsck(fd: number, args: string[], signal: AbortSignal | undefined) {
-  return run('e2fsck', [...args, '/dev/fd/3'], { fds: [fd], signal, okCodes: Array.from({ length: 16 }, (_, code) => code) });
 }
 
 /** e2fsck speaks of inodes, people of files. */
