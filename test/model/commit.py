@@ -6,7 +6,7 @@ from tree import evidence_of, extension, merge_of, new_manifest, stem, top_of, v
 from world import Server, Steps, World
 
 
-def seal(world: World, inode: int, new_state: bool = False) -> Steps:
+def seal(world: World, inode: int, new_state: bool = False, fails: str | None = None) -> Steps:
     """The feature first, then the record that says so. What a merge writes has no evidence yet."""
     disk = world.disk
     manifest = disk.manifest(inode)
@@ -20,6 +20,13 @@ def seal(world: World, inode: int, new_state: bool = False) -> Steps:
     state = disk.new_state() if new_state and not merged else manifest.state
     disk.note(inode, sealed=evidence, state=state)
     yield 'step'
+    if fails:
+        disk.fail_sync(inode, survives=fails == 'seal-kept')
+        yield 'step'
+        if not planted('failed-believed'):
+            disk.note(inode, **manifest._asdict())
+            yield 'step'
+        return
     disk.sync(inode)
     yield 'step'
 
@@ -63,8 +70,13 @@ def publish(world: World, inode: int, name: str) -> Steps:
     yield 'step'
 
 
-def commit_top(world: World, name: str, keep: str, onto: int | None = None, superblock: int | None = None) -> Steps:
-    """The top moves aside as NAME@KEEP; a new one, on it or on the state of the file `onto`, takes its place."""
+def commit_top(
+    world: World, name: str, keep: str, onto: int | None = None, superblock: int | None = None, fails: str | None = None
+) -> Steps:
+    """
+    The top moves aside as NAME@KEEP; a new one, on it or on the state of the file `onto`, takes its place. Where it `fails` (at the second rename, the
+    sync of the directory, or that of the seal, which the disk may have all the same) it is taken back.
+    """
     disk = world.disk
     old_name, old = top_of(disk, name)
     yield from draw_state(world, old)
@@ -84,14 +96,38 @@ def commit_top(world: World, name: str, keep: str, onto: int | None = None, supe
         if planted('switch-first'):
             world.servers[name] = Server(following)
             yield 'step'
-    disk.rename(old_name, f'{name}@{keep}.{extension(old_name)}')
-    yield 'server' if server else 'step'
+    label = 'server' if server else 'step'
+    kept_name = f'{name}@{keep}.{extension(old_name)}'
+    disk.rename(old_name, kept_name)
+    yield label
+    if fails == 'rename':
+        yield from take_back(world, name, [(old_name, kept_name)], label)
+        return
+    renamed = [(old_name, kept_name), (f'{name}.next', f'{name}.delta')]
     disk.rename(f'{name}.next', f'{name}.delta')
-    yield 'server' if server else 'step'
+    yield label
+    if fails == 'directory':
+        yield from take_back(world, name, renamed, label)
+        return
     if not planted('directory-late'):
         disk.sync_directory()
-        yield 'server' if server else 'step'
+        yield label
     if server:
         world.servers[name] = Server(following)
     if disk.manifest(old).sealed is None:
-        yield from seal(world, old)
+        yield from seal(world, old, fails=fails)
+    if fails:
+        yield from take_back(world, name, renamed, label)
+
+
+def take_back(world: World, name: str, renamed: list[tuple[str, str]], label: str) -> Steps:
+    """The last name first: at no moment are there two tops, and where there is none, recover goes on with the commit."""
+    disk = world.disk
+    for before, after in renamed if planted('back-order') else reversed(renamed):
+        disk.rename(after, before)
+        yield label
+    if label == 'step':  # a server leaves it to the next verb
+        disk.unlink(f'{name}.next')
+        yield label
+    disk.sync_directory()
+    yield label

@@ -129,6 +129,12 @@ class Disk:
                 self.durable_files[inode] = self.durable_files[inode].changed(*write[1:])
         self.writes = [write for write in self.writes if write[0] != inode]
 
+    def fail_sync(self, inode: int, survives: bool) -> None:
+        """A sync that fails: the disk has what was written, or has not; the kernel shows it, and has nothing left to write."""
+        if survives:
+            self.sync(inode)
+        self.writes = [write for write in self.writes if write[0] != inode]
+
     def link(self, name: str, inode: int) -> None:
         self._move('link', name, inode)
 

@@ -14,10 +14,11 @@ from world import Outcome, Owed, Record, Steps, World, done
 
 
 class Phase(NamedTuple):
-    """A part of an operation: what it does, and what is owed once it is done (None: the same as before)."""
+    """A part of an operation: what it does, and what is owed once it is done (None: the same as before). One that `fails` leaves all as it was."""
 
     steps: Steps
     after: Outcome | None = None
+    fails: bool = False
 
 
 Operation = Callable[[World, int], Iterator[Phase | None]]
@@ -135,7 +136,7 @@ def perform(world: World, operation: Operation, number: int) -> bool:
             if label == 'step':
                 kill(world)
         world.outcomes = []
-        if phase.after is not None:
+        if phase.after is not None and not phase.fails:
             world.adopt(phase.after)
         world.judge()
     cut(world)

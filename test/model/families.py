@@ -13,10 +13,12 @@ from operations import (
     removed,
     renamed,
     rest,
+    restore_fails,
     restore_oldest,
     settled,
     snapshot,
     snapshot_amid_writes,
+    snapshot_fails,
     snapshot_reflinked,
     write,
     write_unsynced,
@@ -74,6 +76,21 @@ shapes: dict[str, Operation] = {
     'grow': grown,
     'rename': renamed,
     'export': exported,
+}
+
+failures: dict[str, Operation] = {
+    'write': write,
+    'snapshot': snapshot,
+    'settle-down': core['settle-down'],
+    'clone-top': clones['clone-top'],
+    'rename-fails': lambda world, number: snapshot_fails(world, number, 'rename'),
+    'sync-fails': lambda world, number: snapshot_fails(world, number, 'directory'),
+    'rename-fails-at-rest': lambda world, number: snapshot_fails(world, number, 'rename', rests=True),
+    'sync-fails-at-rest': lambda world, number: snapshot_fails(world, number, 'directory', rests=True),
+    'seal-is-lost': lambda world, number: snapshot_fails(world, number, 'seal-lost', rests=True),
+    'seal-is-kept': lambda world, number: snapshot_fails(world, number, 'seal-kept', rests=True),
+    'restore-fails': lambda world, number: restore_fails(world, number, 'directory'),
+    'restored-seal-is-lost': lambda world, number: restore_fails(world, number, 'seal-lost'),
 }
 
 copies: dict[str, Operation] = {

@@ -20,6 +20,8 @@ FAULTS: dict[str, tuple[str, Scenario]] = {
     'directory-late': ('a new top takes writes before its name is durable', cuts('core', 'write', 'snapshot')),
     'name-first': ('a file has its name before its content is durable', cuts('core', 'write', 'snapshot')),
     'block0-left-out': ('a new top has no block 0 of its own', cuts('core', 'write snapshot', 'snapshot settle')),
+    'back-order': ('a commit that failed is taken back in the order in which it was made', cuts('failures', 'write', 'sync-fails-at-rest')),
+    'failed-believed': ('a manifest that could not be made durable is read all the same', cuts('failures', 'write seal-is-lost', 'clone-top')),
     'block0-stale': ('the block 0 of a new top is that from before the freeze', cuts('shapes', 'write', 'busy-snapshot')),
     # Recover
     'guess': ('recover takes a prepared top for the top', cuts('core', 'write', 'snapshot')),

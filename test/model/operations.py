@@ -6,6 +6,7 @@ from commit import commit_top
 from disk import Manifest, Refused
 from explore import Phase
 from reclaim import reclaim, settle
+from recover import recover
 from start import start, stop
 from tree import extension, files_of, view
 from verbs import clone_full, clone_linked, export, file_of, grow, remove, rename, restore, restore_direct, snapshot_direct, snapshot_rm
@@ -97,6 +98,32 @@ def snapshot_amid_writes(world: World, number: int) -> Phases:
     record, label, value = world.records['web'], f's{number}', world.disk.draw()
     taken = {**record.snapshots, label: (value, *record.current[1:])}
     yield Phase(commit_top(world, 'web', label, superblock=value), owed_with(world, web=Owed(None, taken)))
+
+
+def snapshot_fails(world: World, number: int, at: str, rests: bool = False) -> Phases:
+    """The host's disk fails in the middle; the command says so, and the next verb comes."""
+    yield Phase(end(world, 'web') if rests else begin(world, 'web'))
+    label = f'f{number}'
+    yield from fails(world, commit_top(world, 'web', label, fails=at), owed_with(world, web=with_snapshot(world, 'web', label)))
+
+
+def restore_fails(world: World, number: int, at: str) -> Phases:
+    labels = snapshots(world, 'web')
+    if not labels:
+        yield None
+        return
+    yield Phase(end(world, 'web'))
+    keep, content = f'before-{number}', world.records['web'].snapshots[labels[0]]
+    after = owed_with(world, web=Owed(exactly(content), with_snapshot(world, 'web', keep).snapshots))
+    yield from fails(world, commit_top(world, 'web', keep, file_of(world, 'web', labels[0]), fails=at), after)
+
+
+def fails(world: World, steps: Steps, after: Outcome) -> Phases:
+    def tried() -> Steps:
+        yield from steps
+        yield from recover(world, 'web')
+
+    yield Phase(tried(), after, fails=True)
 
 
 def remove_snapshots(world: World, number: int, which: slice) -> Phases:

@@ -5,13 +5,13 @@ from typing import NamedTuple
 import explore
 import mutants
 from disk import Refused, Violation
-from families import clones, copies, core, removals, shapes
+from families import clones, copies, core, failures, removals, shapes
 from operations import new_world
 from strangers import come_and_watch, steps_of
 from tampering import put_back, tamper
 from world import World, done
 
-families = {'core': core, 'removals': removals, 'clones': clones, 'shapes': shapes, 'copies': copies}
+families = {'core': core, 'removals': removals, 'clones': clones, 'shapes': shapes, 'copies': copies, 'failures': failures}
 
 
 class Scenario(NamedTuple):
@@ -84,6 +84,8 @@ SHORT = [
     Scenario('shapes', '', 2),
     Scenario('shapes', 'snapshot grow settle restore', 1),
     Scenario('copies', '', 3),
+    Scenario('failures', '', 2),
+    Scenario('failures', 'write snapshot write', 2),
     with_strangers('removals', 'write snapshot write snapshot'),
     with_strangers('removals', 'write snapshot write snapshot snapshot write'),
     with_strangers('removals', 'write snapshot write snapshot snapshot write rm-middle'),

@@ -20,6 +20,8 @@ export interface VerbOptions extends Omit<CampaignOptions, 'recoverer' | 'elsewh
   grownFrom?: number | undefined;
   /** Whether a storage server does some of it, which is recorded then, too. */
   isServed?: boolean | undefined;
+  /** Of work that fails (1), and has left what was there before: what is there if a cut comes when it is done already. */
+  takenBack?: ((before: Shown) => Shown) | undefined;
   /** Leaves out of the log that files, or directories, were synced: something that must be found. */
   fault?: 'file' | 'directory';
 }
@@ -37,18 +39,20 @@ export async function cutWork(
   run: (environment: Record<string, string>) => Promise<ExecuteResult>,
   options: VerbOptions,
 ): Promise<CampaignCounts> {
-  const { random, restores = false, fault } = options;
+  const { random, restores = false, fault, takenBack } = options;
   const directory = join(store.root, 'containers');
   const elsewhere: CutState = new Map([['../templates/small.img', Content.ofFile(join(store.root, 'templates/small.img'))]]);
   const recording = new Recording(directory, join(await temporaryDirectory(), 'log'));
   const replay = Replay.ofDirectory(directory);
   const before = shownBy(new StateReader(replay.cut('lost', random), elsewhere));
-  expect(await run(recording.environment)).toMatchObject({ code: 0, stderr: '' });
+  expect(await run(recording.environment)).toMatchObject(takenBack ? { code: 1 } : { code: 0, stderr: '' });
   const { ino } = await stat(directory);
   const log = recording.take().filter(({ kind, inode }) => !(fault && kind === 'sync' && (inode === ino) === (fault === 'directory')));
 
   const wanted = Replay.ofDirectory(directory).cut('lost', random);
-  const after = shownBy(new StateReader(wanted, elsewhere));
+  const atEnd = shownBy(new StateReader(wanted, elsewhere));
+  if (takenBack) new VerbExpectation(before, before).holdsRecovered(new StateReader(wanted, elsewhere));
+  const after = takenBack?.(before) ?? atEnd;
   for (const [name, blocks] of after) if (!(restores && name === 'web')) expectSame(name, before.get(name), blocks);
   for (const shown of [before, after]) await expectSound(shown);
 
@@ -56,7 +60,7 @@ export async function cutWork(
   const counts = await cutEverywhere(replay, log, expectation, { ...options, kills: true, elsewhere, recoverer: await Recoverer.start() });
   expectComplete(replay.cut('kept', random), wanted);
   // What has returned lasts.
-  new VerbExpectation(after, after).holdsRecovered(new StateReader(replay.cut('lost', random), elsewhere));
+  new VerbExpectation(atEnd, atEnd).holdsRecovered(new StateReader(replay.cut('lost', random), elsewhere));
   return counts;
 }
 

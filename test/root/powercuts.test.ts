@@ -2,12 +2,14 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { changeDisk } from '../chain-view';
 import { execute } from '../execute';
+import { FailingDisk } from '../failing-disk';
 import { seededRandom, soakCount } from '../fixtures';
 import type { CampaignCounts } from '../powercuts/campaign';
 import { cutGuest } from '../powercuts/cut-guest';
 import { cutVerb, cutWork } from '../powercuts/cut-verb';
 import type { Entry } from '../powercuts/log';
 import { linked, snapshots, verbCases } from '../powercuts/verb-cases';
+import type { Shown } from '../powercuts/verb-expectation';
 import { sizeBytes, smallStore } from '../powercuts/world';
 
 const guests: Record<string, { files: string[]; switches?: boolean; grows?: boolean; before?: string[] }> = {
@@ -55,6 +57,30 @@ describe('power cuts', { timeout: soakCount(40) * 60_000 }, () => {
       report(title, await cutVerb(store, verb, { ...amount(), ...how, names }));
     },
   );
+
+  it.each([
+    { what: 'its second rename', failure: { operations: ['rename'], path: '*/web.delta' }, before: [] },
+    // The first is of the prepared top.
+    { what: 'the sync of its names', failure: { operations: ['sync'], path: '*/containers', first: 2, last: 2 }, before: [] },
+    { what: 'the sync of the manifest', failure: { operations: ['sync'], path: '*/web@new.delta', first: 2, last: 2 }, before: ['mon'] },
+  ])('a snapshot that is taken back because $what fails: at every cut it is there, or it is not', async ({ failure, before }) => {
+    const store = await smallStore();
+    await snapshots(store, ...before);
+    const disk = await FailingDisk.create();
+    const run = async (environment: Record<string, string>) => {
+      disk.fail(failure);
+      // What fails is not recorded: it has not been.
+      const preloaded = { LD_PRELOAD: `${disk.environment.LD_PRELOAD} ${environment.LD_PRELOAD}` };
+      const result = await store.loopbox(['snapshot', 'create', 'web@new'], { env: { ...environment, ...disk.environment, ...preloaded } });
+      expect(disk.failed).toHaveLength(1);
+      return result;
+    };
+    const takenBack = (shown: Shown) => new Map([...shown, ['web@new', shown.get('web') ?? []]]);
+    const states = soakCount(3_000);
+    const counts = await cutWork(store, run, { random: seededRandom(), states, recovered: soakCount(300), names: ['web'], takenBack });
+    expect(counts.states).toBeGreaterThanOrEqual(states);
+    expect(counts.recovered).toBeGreaterThan(0);
+  });
 
   it('grow of a linked container at rest: at every cut its disk is as large as before, or as it shall be', async () => {
     const store = await smallStore();
