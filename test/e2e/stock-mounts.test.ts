@@ -43,6 +43,28 @@ describe.each(kinds)('stock mount -o loop, of each file of a running container: 
   });
 });
 
+describe('stock mount -o loop of a top that is prepared while a snapshot’s hook runs', () => {
+  it('is refused, and the snapshot comes through', async () => {
+    const store = await TestStore.create();
+    await store.importBusybox('busybox', '--size', '128M');
+    await store.createBusybox('web', '--linked', ...writer);
+    await store.done('start', 'web');
+    const taking = store.loopbox(['snapshot', 'create', 'web@one', '--pre', 'until [ -e /go ]; do sleep 0.05; done']);
+    const next = join(store.root, 'containers/web.next');
+    await expect.poll(() => filesOf(store)).toContain(next);
+    const outcomes: string[] = [];
+    for (const options of ['loop', 'loop,ro', 'loop,ro,noload']) outcomes.push(await tryMount(next, options));
+    expect(filesOf(store)).toContain(next);
+    await store.done('exec', 'web', 'touch', '/go');
+    expect(await taking).toMatchObject({ code: 0 });
+    expect(outcomes).toEqual(['refused', 'refused', 'refused']);
+    expect(filesOf(store)).not.toContain(next);
+    await store.done('stop', '-t', '0', 'web');
+    await store.done('check', 'web');
+    await store.done('check', 'web@one');
+  });
+});
+
 function isPresent(file: string): boolean {
   return /\/web\.(img|delta)$/.test(file);
 }
