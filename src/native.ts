@@ -25,7 +25,7 @@ export interface Native {
   }): Promise<{ fd: number; index: number }>;
   /** LOOP_GET_STATUS64: device and inode, in turn, of the files that the loop devices with these numbers are attached to; zeroes where to none. */
   loopBackings(indexes: number[]): Promise<BigUint64Array>;
-  /** LOOP_SET_STATUS64 with another size limit; all else stays. */
+  /** LOOP_SET_STATUS64 with another size limit, at most the file's size; all else stays. The device may be in use. */
   loopResize(fd: number, sizeLimitBytes: number): Promise<void>;
 
   // files.cc

@@ -82,7 +82,6 @@ FuseAnswer AnswerFuse(const FuseFile& file, const fuse_in_header& header, const 
     case FUSE_LOOKUP:
       return Lookup(file, argument);
     case FUSE_GETATTR: {
-      // Not valid for any time: the size grows.
       fuse_attr_out out{};
       out.attr = Attributes(file, header.nodeid);
       return Success(out);

@@ -5,9 +5,14 @@
 
 #include "fuse-protocol.h"
 
-/** What a server says of itself and of its one file, whose size is `size_bytes` now. */
+/** What a server says of itself and of its one file. */
 struct FuseFile {
   std::string name;
+  /**
+   * What the disk may ever grow to; the loop device on it has the disk's size as its limit. A size that grew would not
+   * do: where a write is answered while the kernel asks for it, the kernel drops what it is told, and the loop device
+   * stays as small as it was.
+   */
   uint64_t size_bytes;
   /** The most requests that the kernel sends at once, of those that no one waits for by sleeping. */
   uint16_t max_background;

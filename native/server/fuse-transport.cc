@@ -139,7 +139,7 @@ void FuseTransport::Take(Slot& slot) {
 
 void FuseTransport::AnswerOther(const Slot& slot, const fuse_in_header& header) {
   const FuseFile file{.name = file_name_,
-                      .size_bytes = engine_.state().chain().size,
+                      .size_bytes = engine_.state().capacity_blocks() * kBlockBytes,
                       .max_background = kBuffers - 8,
                       .max_transfer = kMaxTransfer};
   FuseAnswer answer = AnswerFuse(file, header, slot.request.data - kRequestHeader + sizeof header);

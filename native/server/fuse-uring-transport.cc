@@ -68,7 +68,7 @@ FuseUringTransport::FuseUringTransport(Ring& ring, Engine& engine, int fuse, std
 
 FuseFile FuseUringTransport::File() const {
   return {.name = file_name_,
-          .size_bytes = engine_.state().chain().size,
+          .size_bytes = engine_.state().capacity_blocks() * kBlockBytes,
           .max_background = static_cast<uint16_t>(count_),
           .max_transfer = kMaxTransfer,
           .is_over_uring = true};

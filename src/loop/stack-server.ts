@@ -92,6 +92,7 @@ async function attachServed(fd: number, { label, sizeBytes, warn }: StackServerO
   const loop = await attachLoop({
     fd,
     name: label,
+    // The file passes for a larger one: the disk may grow.
     sizeLimitBytes: sizeBytes,
     blockSize: 4096,
     readOnly: false,

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest';
+import { MiB } from '../../src/units';
 import { probe, soakCount } from '../fixtures';
 import { Guest } from '../guest/guest';
 import { expectNothingLeftIn, inspectIn, secondsToEndAfterKill } from '../guest/guest-store';
@@ -17,6 +18,20 @@ const startWriter = `setsid loopbox exec busy sh -c '${write}' >/tmp/written 2>/
 timeout 60 sh -c 'until [ $(grep -c . /tmp/written) -ge 10 ]; do sleep 0.1; done'`;
 const awaitMore = `n=$(grep -c . /tmp/written); timeout 60 sh -c "until [ \\$(grep -c . /tmp/written) -ge $((n + 5)) ]; do sleep 0.1; done"`;
 const readAllWritten = `loopbox exec busy sh -c '${read}' $(grep -c . /tmp/written)`;
+
+/** The same in a directory, for the first process of a container: also where it goes on after an earlier one. It leaves the guest some time. */
+const writeOn =
+  'mkdir -p /root/files; cd /root/files; i=$(ls | wc -l); while echo $i | dd of=$i conv=fsync 2>/dev/null; do sleep 0.1; i=$((i + 1)); done';
+/** What the host sees of a container that runs: its root directory, and how many files its writer has synced. */
+const lookInside = `root=/proc/$(cat /run/loopbox/grown/pid)/root/root
+synced() { echo $(($(ls $root/files | wc -l) - 1)); }
+writes_on() { n=$(synced); until [ $(synced) -ge $((n + 3)) ]; do sleep 0.1; done; }
+`;
+/** Kills the storage server's worker over and over, as long as $! runs, each time with requests that it has taken and not answered. */
+const killMeanwhile = `while kill -0 $!; do
+  worker=$(pidof loopbox-worker) && kill -STOP $worker && sleep 0.1 && kill -9 $worker
+  sleep 0.1
+done 2>/dev/null`;
 
 const kernels = [
   { version: '6.1', auto: 'direct: Linux 6.1', made: 'copied from busybox; attach: direct', repeatsRequests: false },
@@ -41,7 +56,8 @@ for (const { version, auto, made, repeatsRequests } of kernels) {
   describe.runIf(isThere).concurrent(`on Linux ${version}`, { timeout: 10 * minute }, () => {
     const guest = () => guests.get(version) as Guest;
     const done = (script: string) => guest().done(script);
-    const create = (name: string, flags = '') => done(`loopbox create ${name} --template busybox ${flags} --start -- sleep 1000`);
+    const create = (name: string, flags = '', command = 'sleep 1000') =>
+      done(`loopbox create ${name} --template busybox ${flags} --start -- ${command}`);
 
     it.sequential('create chooses what suits the kernel, and says so; what is started is on no mount of the host, and leaves nothing', async () => {
       expect(await done('uname -r')).toMatch(new RegExp(`^${version.replace('.', '\\.')}\\.`));
@@ -85,6 +101,40 @@ for (const { version, auto, made, repeatsRequests } of kernels) {
       expect(await done('dmesg | grep "I/O error" | grep -c loop || true')).toMatch(repeatsRequests ? /^0$/ : /^[1-9]/);
       await done('loopbox stop -t 0 busy; loopbox check busy; loopbox rm --snapshots busy');
       await expectNothingLeftIn(guest());
+    });
+
+    if (!isSoak && !repeatsRequests) return;
+
+    const grows = 'a disk on which there is no room, and to which is written, grows';
+    it.sequential(`${grows}${repeatsRequests ? ', also where workers die over it' : ''}; all is there after the next start`, async () => {
+      const [oldBytes, bytes, top] = [128 * MiB, 512 * MiB, '/var/lib/loopbox/containers/grown.delta'];
+      await create('grown', '--attach stack', `sh -c '${writeOn}'`);
+      const inGuest = (script: string) => done(`${lookInside}${script}`);
+      // What is larger than what is left lies behind the old end.
+      await inGuest('writes_on; fallocate -l $((($(stat -f -c %f $root) - 2048) * 4096)) $root/filler');
+
+      // The delta, the server, the device: in this order.
+      const stopped = repeatsRequests ? 'worker=$(pidof loopbox-worker); kill -STOP $worker' : '';
+      const killed = repeatsRequests ? `until [ $(stat -c %s ${top}) -gt ${bytes} ]; do sleep 0.05; done; kill -9 $worker` : '';
+      await inGuest(`${stopped}\nnode /loopbox/dist/grow.js grown ${bytes} &\n${killed}\nwait $!\nwrites_on`);
+      const loop = await done('losetup -n -O NAME');
+      expect(await done(`blockdev --getsize64 ${loop}`)).toBe(String(bytes));
+
+      // And the file system, which is mounted here once more, so that resize2fs can find it.
+      const resize = `resize2fs ${loop} 2>/tmp/resized &\n${repeatsRequests ? killMeanwhile : ''}\nwait $!`;
+      await inGuest(`mkdir -p /mnt; mount ${loop} /mnt; ${resize}; umount /mnt; writes_on`);
+      expect(await inGuest('echo $(($(stat -f -c %b $root) * 4096))')).toSatisfy((size) => Number(size) > 3 * oldBytes);
+      const sum = await inGuest('head -c 16777216 /dev/urandom | dd of=$root/far conv=fsync 2>/dev/null; md5sum <$root/far');
+      const count = Number(await inGuest('synced'));
+      if (repeatsRequests) {
+        expect(Number(await done('grep -c "starting another" /run/loopbox/grown/server.log'))).toBeGreaterThan(1);
+        expect(await done('dmesg | grep "I/O error" | grep -c loop || true')).toBe('0');
+      }
+
+      await done('loopbox stop -t 0 grown; loopbox check grown; loopbox start grown');
+      expect(await inGuest('md5sum <$root/far')).toBe(sum);
+      await inGuest(`cd $root/files; sh -c '${read.replaceAll('/root/', '')}' ${count}`);
+      await done('loopbox rm -f grown');
     });
 
     if (!isSoak) return;

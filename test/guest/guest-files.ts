@@ -1,5 +1,6 @@
 import { copyFile, cp, mkdir, realpath, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { build } from 'esbuild';
 import { inject } from 'vitest';
 import { busyboxTar } from '../busybox-tar';
 import { shell } from '../execute';
@@ -48,6 +49,14 @@ async function makeDisk(root: string): Promise<string> {
   for (const path of product) {
     await cp(join(checkout, path), join(root, 'loopbox', path), { recursive: true, dereference: true });
   }
+  await build({
+    entryPoints: [join(import.meta.dirname, 'grow.ts')],
+    outfile: join(root, 'loopbox/dist/grow.js'),
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    external: ['fs-ext', 'tar-stream'],
+  });
   await symlink('/loopbox/bin/loopbox', join(root, 'usr/bin/loopbox'));
   for (const path of await withLibraries([process.execPath, ...(await paths(programs))])) await install(path, root);
   await copyFile(process.execPath, join(root, 'usr/bin/node'));

@@ -7,15 +7,11 @@ import { putTopAside } from '../../src/container/snapshot-served';
 import type { Store } from '../../src/container/store';
 import { namedTarget } from '../../src/container/target';
 import { lockTarget, workOn } from '../../src/container/work';
-import { growDelta } from '../../src/image/grow-delta';
-import { growImage } from '../../src/image/grow-image';
 import { placeManifest, writeManifest } from '../../src/image/image-file';
 import { openLayer } from '../../src/image/layer-file';
 import type { NewFile } from '../../src/image/new-file';
 import { ownBlock0 } from '../../src/image/own-block0';
-import { StackControl } from '../../src/loop/stack-control';
 import { attachGuard, type StackServer, startStackServer } from '../../src/loop/stack-server';
-import { native } from '../../src/native';
 import type { RunRecord } from '../../src/runtime/run-directory';
 import { newUuid } from '../../src/uuid';
 import { lockIsFree } from '../fixtures';
@@ -110,14 +106,4 @@ export async function snapshotAttached(store: Store, name: string, snapshot: str
     await body();
     return { name: snapshot, created: new Date().toISOString(), consistency: 'filesystem' as const };
   });
-}
-
-/** Gives a container's disk more room: first its file, then, if it is attached, the server and the device. */
-export async function growContainer(store: Store, name: string, sizeBytes: number, disk: ServedDisk | undefined): Promise<void> {
-  await using work = await workOn(store, name, 'grow');
-  await using top = await openLayer(work.target.path, { write: true });
-  await (top.kind === 'delta' ? growDelta(top, sizeBytes) : growImage(top, sizeBytes));
-  if (!disk) return;
-  await new StackControl(work.target.directory.controlPath, name).grow(sizeBytes);
-  await native().loopResize(disk.server.loop.fd, sizeBytes);
 }

@@ -15,8 +15,9 @@ import { writeAt } from '../../src/image/file-io';
 import { NewFile } from '../../src/image/new-file';
 import { KiB, MiB } from '../../src/units';
 import { cleanUp, type SeededRandom, shell, temporaryDirectory } from '../fixtures';
+import { growContainer } from '../grow-container';
 import { superblockBytes } from '../unit/image/golden';
-import { attachContainer, forgetRun, growContainer, publishImage, snapshotAttached } from './container';
+import { attachContainer, forgetRun, publishImage, snapshotAttached } from './container';
 import { block, type Content, expectContent, fill, holds } from './content';
 import { BlockIoctls, bufferFor, queueDepth, type ServedDisk } from './served-disk';
 
@@ -304,7 +305,7 @@ export class World {
   async #grow(container: Container): Promise<void> {
     const sizeBytes = container.content.length * block + (1 + this.random.below(3)) * MiB;
     if (sizeBytes > maxBytes) return;
-    await this.#either(container, () => growContainer(this.store, container.name, sizeBytes, container.disk));
+    await this.#either(container, () => growContainer(this.store, container.name, sizeBytes, container.disk?.server.loop.fd));
     const grown = new Uint32Array(sizeBytes / block);
     grown.set(container.content);
     container.content = grown;
