@@ -55,5 +55,6 @@ async function runCreate([name = '']: string[], flags: CreateFlags, context: Con
 function printCreated(created: Created & { template: string }, context: Context): void {
   if (context.global.quiet) return context.print(created.name);
   const how = { reflink: 'sharing blocks with', copy: 'copied from', linked: 'linked to' }[created.how];
-  context.print(`${created.name}: ${formatSize(created.sizeBytes)}, ${how} ${created.template}; attach: ${created.attach}`);
+  const why = created.isTooLargeToLink ? ' (too large for a delta on this file system)' : '';
+  context.print(`${created.name}: ${formatSize(created.sizeBytes)}, ${how} ${created.template}${why}; attach: ${created.attach}`);
 }

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { explaining, LoopboxError } from '../errors';
 import { Chain } from '../image/chain';
+import { canHoldDelta } from '../image/delta-file';
 import { type ImageFile, openImage, placeManifest } from '../image/image-file';
 import type { Config, Manifest } from '../image/manifest';
 import { giveNewIdentity } from '../mount/identity';
@@ -22,7 +23,7 @@ export interface CreateOptions extends WorkOptions {
   change: ConfigChange;
   /** Bytes, rounded up to 128 MiB; the template's size unless told. */
   sizeBytes?: number | undefined;
-  /** A delta on the template, which then has to stay, or a copy; a delta unless told, where it will be attached by the storage server and copying would take time. */
+  /** A delta on the template, which then has to stay, or a copy; a delta unless told, where it will be attached by the storage server, copying would take time, and the host holds a delta so long. */
   linked?: boolean | undefined;
 }
 
@@ -34,6 +35,8 @@ export interface Created {
   how: 'reflink' | 'copy' | 'linked';
   /** How it will be attached, as this host is now. */
   attach: Attach;
+  /** Whether it was copied only because the host's file system holds no delta of that size. */
+  isTooLargeToLink: boolean;
 }
 
 /**
@@ -54,10 +57,15 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   const config = applyConfigChange(template.manifest.config, options.change);
   const origin = { name: options.template, state: template.manifest.state };
   const attach = await chooseAttach(store, template, { name, config });
-  if (options.linked ?? (attach === 'stack' && isServable(template) && !(await hasReflinks(store)))) {
-    return await createLinked(store, name, template, { config, template: origin }, options);
+  const chain = new Chain([template], undefined);
+  const sizeBytes = options.sizeBytes === undefined ? template.sizeBytes : targetSize(chain, name, options.sizeBytes);
+  const isLinkWanted = options.linked ?? (attach === 'stack' && isServable(template) && !(await hasReflinks(store)));
+  const isTooLarge = isLinkWanted && options.linked === undefined && !(await canHoldDelta(store.containersDirectory, sizeBytes));
+  if (isLinkWanted && !isTooLarge) {
+    const path = await publishLinked(store, name, chain, { config, template: origin }, { ...options, sizeBytes });
+    return { name, path, sizeBytes, how: 'linked', attach: 'stack', isTooLargeToLink: false };
   }
-  await using copy = await copyToNewImage(new Chain([template], undefined), store.containersDirectory, {
+  await using copy = await copyToNewImage(chain, store.containersDirectory, {
     ...options,
     label: name,
     check: false,
@@ -66,20 +74,7 @@ async function create(store: Store, name: string, options: CreateOptions): Promi
   await renewIdentity(copy, name, config);
   options.signal?.throwIfAborted();
   const path = await publishContainer(store, name, copy, { config, template: origin });
-  return { name, path, sizeBytes: copy.sizeBytes, how: copy.how, attach };
-}
-
-async function createLinked(
-  store: Store,
-  name: string,
-  template: ImageFile & { manifest: Manifest },
-  content: Pick<Manifest, 'config' | 'template'>,
-  options: CreateOptions,
-): Promise<Created> {
-  const chain = new Chain([template], undefined);
-  const sizeBytes = options.sizeBytes === undefined ? template.sizeBytes : targetSize(chain, name, options.sizeBytes);
-  const path = await publishLinked(store, name, chain, content, { ...options, sizeBytes });
-  return { name, path, sizeBytes, how: 'linked', attach: 'stack' };
+  return { name, path, sizeBytes: copy.sizeBytes, how: copy.how, attach, isTooLargeToLink: isTooLarge };
 }
 
 /** Makes a finished disk the container NAME, with ids of its own, and returns its path. */

@@ -5,7 +5,7 @@ import { crc32cOfPages, crc32cOfZeroPages } from './crc32c';
 import { blockSize, type Geometry, mapLength, newGeometry, preparedMapLength } from './delta-geometry';
 import { readAt, writeAt } from './file-io';
 import { decodeManifest, type FoundManifest, requireGeneration } from './find-manifest';
-import { lengthen } from './lengthen';
+import { lengthen, trySetLength } from './lengthen';
 import type { DeltaManifest, Manifest } from './manifest';
 import { encodeSlots, slotsLength } from './manifest-slots';
 import { NewFile } from './new-file';
@@ -102,6 +102,12 @@ export async function createDelta(directory: string, { sizeBytes, manifest, bloc
     await file.close();
     throw error;
   }
+}
+
+/** Whether a file in `directory` can be as long as a delta for a disk of this size. */
+export async function canHoldDelta(directory: string, sizeBytes: number): Promise<boolean> {
+  await using file = await NewFile.create(directory);
+  return await trySetLength(file.fd, newGeometry(sizeBytes).dataOffset + sizeBytes);
 }
 
 /** Makes a delta's file as long as its manifest wants it. NOT_SUPPORTED where no file of the host can be that long. */

@@ -17,7 +17,8 @@ export async function lengthen(fd: number, lengthBytes: number, what: string): P
   );
 }
 
-async function trySetLength(fd: number, lengthBytes: number): Promise<boolean> {
+/** Makes a file longer or shorter; false, and nothing done, where the host's file system holds no file that long. */
+export async function trySetLength(fd: number, lengthBytes: number): Promise<boolean> {
   try {
     await setLength(fd, lengthBytes);
     return true;

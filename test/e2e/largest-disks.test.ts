@@ -89,7 +89,8 @@ describe('on ext4, whose files end below 16 TiB,', () => {
   it('a disk of 16 TiB is refused (15), with the limit, before it is made', async () => {
     await expectRefused(store, ['template', 'import', 'new', await busyboxTar(), '--size', '16T'], 15, 'a disk of 16 TiB', limit);
     for (const size of ['16T', '17T', '2000T']) {
-      await expectRefused(store, ['create', 'new', '--full', '--template', 'small', '--size', size], 15, 'a disk of ', limit);
+      for (const how of [[], ['--full']])
+        await expectRefused(store, ['create', 'new', ...how, '--template', 'small', '--size', size], 15, 'a disk of ', limit);
       await expectRefused(store, ['run', '-d', '--template', 'small', '--size', size, 'new'], 15, limit);
     }
   });
@@ -105,5 +106,16 @@ describe('on ext4, whose files end below 16 TiB,', () => {
     expect(await store.done('exec', 'web', '--', 'echo', 'it runs')).toBe('it runs');
     await store.done('stop', '-t', '0', 'web');
     await store.done('rm', 'web');
+  });
+
+  it('create makes a copy where a delta would be too long, and says so', async () => {
+    expect(await store.done('create', 'web', '--template', 'large', ...sleep)).toBe(
+      'web: 16.0 TiB, copied from large (too large for a delta on this file system); attach: stack',
+    );
+    await store.done('start', 'web');
+    expect(await store.done('exec', 'web', '--', 'echo', 'it runs')).toBe('it runs');
+    await store.done('stop', '-t', '0', 'web');
+    await store.done('rm', 'web');
+    expect(await store.done('create', 'web', '--template', 'small', ...sleep)).toBe('web: 128 MiB, linked to small; attach: stack');
   });
 });
