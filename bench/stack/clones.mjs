@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { output } from '../harness/command.mjs';
 import { alternate, goal, row } from '../harness/samples.mjs';
 import { settle } from '../harness/workspace.mjs';
@@ -9,6 +10,8 @@ const count = 100;
 const MiB = 2 ** 20;
 const [linkedMs, xfsMs] = [30, 40];
 const idleMiB = 8;
+/** A server keeps its buffers for some seconds after the last request, and the containers' journals write for some. */
+const restMs = 20_000;
 
 /** Verbs that copy nothing, and what a hundred containers that share one file cost while they run. */
 export async function measure(workspace) {
@@ -79,6 +82,7 @@ async function measureCrowd(workspace) {
   };
   const [one, all] = [readBy(names.slice(0, 1)), readBy(names.slice(1))];
   const servers = serversOf(store.runRoot);
+  await sleep(restMs);
   const [rss, pss] = ['Rss', 'Pss'].map((key) => servers.map((pids) => pids.reduce((sum, pid) => sum + rollup(pid, key), 0) / MiB));
   store.close();
 
