@@ -1,13 +1,11 @@
 // A host whose disk fails: LD_PRELOAD=loopbox-fail.so has calls fail as the rules say (fail-rules.h), in place of being
 // carried out. Kinds: read, write, sync, punch, length, create, link, rename (the new name counts), unlink.
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -15,8 +13,8 @@
 #include <cerrno>
 
 #include "fail-rules.h"
+#include "hidden-calls.h"
 
-#define HIDDEN(name) reinterpret_cast<decltype(::name)*>(dlsym(RTLD_NEXT, #name))
 #define FAILING extern "C" __attribute__((visibility("default")))
 
 /** Ends the call where it has to fail. */
@@ -30,15 +28,6 @@ uint64_t Position(int fd) {
   off_t position = lseek(fd, 0, SEEK_CUR);
   errno = error;
   return position < 0 ? 0 : static_cast<uint64_t>(position);
-}
-
-/** False for pipes: handlers of signals use them (libuv's do), and nothing may be locked or allocated there. */
-bool IsFile(int fd) {
-  int error = errno;
-  struct stat status;
-  bool is_file = fstat(fd, &status) == 0 && !S_ISFIFO(status.st_mode);
-  errno = error;
-  return is_file;
 }
 
 uint64_t LengthOf(const iovec* parts, int count) {

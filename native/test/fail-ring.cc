@@ -1,6 +1,5 @@
 // What goes through a ring bypasses the C library's calls, but is handed over by those of liburing.
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <liburing.h>
 
@@ -8,6 +7,7 @@
 #include <map>
 
 #include "fail-rules.h"
+#include "hidden-calls.h"
 
 namespace {
 
@@ -52,7 +52,6 @@ void Send(io_uring* ring) {
 
 }  // namespace
 
-#define HIDDEN(name) reinterpret_cast<decltype(::name)*>(dlsym(RTLD_NEXT, #name))
 #define FAILING extern "C" __attribute__((visibility("default")))
 
 FAILING int io_uring_register_files_update(io_uring* ring, unsigned index, const int* updated, unsigned count) {

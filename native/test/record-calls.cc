@@ -1,7 +1,6 @@
 // Records what a program does to files below a directory: LD_PRELOAD=loopbox-record.so, LOOPBOX_RECORD is the
 // directory, LOOPBOX_RECORD_LOG the log that it is appended to.
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdarg.h>
@@ -15,27 +14,11 @@
 #include <cerrno>
 #include <vector>
 
+#include "hidden-calls.h"
 #include "record-log.h"
 #include "record-paths.h"
 
 namespace {
-
-/** The function that the one of ours hides. */
-template <typename Function>
-Function* Hidden(const char* name) {
-  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
-}
-
-#define HIDDEN(name) Hidden<decltype(::name)>(#name)
-
-/** False for pipes: handlers of signals use them (libuv's do), and nothing may be locked or allocated there. */
-bool IsFile(int fd) {
-  int error = errno;
-  struct stat status;
-  bool is_file = fstat(fd, &status) == 0 && !S_ISFIFO(status.st_mode);
-  errno = error;
-  return is_file;
-}
 
 /** A write that has come through. */
 void Wrote(int fd, const void* data, ssize_t length, off_t offset) {

@@ -1,6 +1,5 @@
 // What goes through a ring bypasses the C library's calls, but is handed over by those of liburing.
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <liburing.h>
 
@@ -11,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "hidden-calls.h"
 #include "record-log.h"
 #include "record-paths.h"
 
@@ -137,7 +137,6 @@ int Watch(io_uring* ring, Call call) {
 
 }  // namespace
 
-#define HIDDEN(name) reinterpret_cast<decltype(::name)*>(dlsym(RTLD_NEXT, #name))
 #define RECORDED extern "C" __attribute__((visibility("default")))
 
 void RecordCompletions() {
