@@ -10,7 +10,7 @@ export const temporaryPrefix = 'loopbox-';
 /** One line for each thing on this host that a container, or a test, could leave behind. */
 export type HostState = ReadonlySet<string>;
 
-/** Loop devices, mounts, processes, cgroups, network namespaces, and files in /run, /var/log and the temporary directory. */
+/** Loop devices, mounts, processes, cgroups, network namespaces, a setting of the kernel, and files in /run, /var/log and the temporary directory. */
 export function snapshotOfLeftovers(): HostState {
   return new Set([
     ...attachedLoops().map(({ index, diskSequence, backingFile }) => `loop device ${index} (use ${diskSequence}) on ${backingFile}`),
@@ -18,6 +18,7 @@ export function snapshotOfLeftovers(): HostState {
     ...processes(),
     ...cgroups(),
     ...names('/run/netns').map((name) => `network namespace ${name}`),
+    ...(text('/sys/kernel/rcu_expedited')?.startsWith('1') ? ['expedited grace periods of the kernel'] : []),
     ...tree('/run/loopbox'),
     ...tree('/var/log/loopbox'),
     ...(process.env.KEEP_TMP ? [] : names(tmpdir()).filter((name) => name.startsWith(temporaryPrefix))).map(

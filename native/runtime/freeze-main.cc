@@ -115,6 +115,7 @@ int main(int argc, char** argv) {
   umask(0077);
   try {
     FreezeMarker marker(argv[1], kMarkerPatienceMs);
+    ExpeditedRcu::SetBackLeftover(marker);
     MoveTo(std::span(argv, static_cast<size_t>(argc)).subspan(3), marker);
     FreezeHold hold(kFileSystem);
     dprintf(STDOUT_FILENO, "ready\n");

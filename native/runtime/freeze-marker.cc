@@ -34,6 +34,11 @@ void FreezeMarker::Note(char note) {
   CheckOn(file_.get(), pwrite(file_.get(), &note, 1, 0), "write");
 }
 
+bool FreezeMarker::Notes(char note) const {
+  char content;
+  return pread(file_.get(), &content, 1, 0) == 1 && content == note;
+}
+
 FreezeMarker::~FreezeMarker() {
   unlink(path_.c_str());
 }

@@ -6,7 +6,7 @@
 
 /**
  * A locked file that says: a file system may be frozen for its maker. One that is there without a lock was left by a
- * maker that was killed. It is unlinked with its scope.
+ * maker that was killed; the next maker takes it over, with what it notes. It is unlinked with its scope.
  */
 class FreezeMarker {
  public:
@@ -18,6 +18,8 @@ class FreezeMarker {
 
   /** Makes one character its content, for who finds it. */
   void Note(char note);
+  /** Whether that is its content: this maker's, or one's before that was killed. */
+  bool Notes(char note) const;
 
  private:
   std::string path_;

@@ -177,9 +177,9 @@ async function killedOnce(verb: Verb, victims: Victim[], moment: { delayMs: numb
   await prepare(verb);
   const before = { snapshots: keeper.snapshots(), acknowledged: verb.runs ? keeper.acknowledged() : await keeper.records() };
   const [server] = findVictims(store, 'keeper');
-  const { code, hit } = await attack(verb, victims, moment);
+  const { code, hit, stderr } = await attack(verb, victims, moment);
   const mayFail = hit && (victims.includes('keeper') || victims.includes('freezer'));
-  expect(victims.includes('CLI') ? [0, 137] : mayFail ? [0, 1, 11] : [0]).toContain(code);
+  expect(victims.includes('CLI') ? [0, 137] : mayFail ? [0, 1, 11] : [0], stderr).toContain(code);
 
   // Where the command had ended by itself, the others were killed all the same.
   const hasServerEnded = verb.runs === 'on' && server !== undefined && !isThere(server);
@@ -211,15 +211,15 @@ async function attack(
   verb: Verb,
   victims: Victim[],
   moment: { delayMs: number; graceMs: number },
-): Promise<{ code: number; hit: boolean }> {
+): Promise<{ code: number; hit: boolean; stderr: string }> {
   let isOver = false;
   let hit: Promise<boolean> | undefined;
   const onStart = ({ pid = 0 }) => {
     hit = ambush(store, victims, { before: new Set(), cliPid: pid, ...moment, isOver: () => isOver });
   };
-  const { code } = await store.loopbox(verb.args, { onStart });
+  const { code, stderr } = await store.loopbox(verb.args, { onStart });
   isOver = true;
-  return { code, hit: (await hit) ?? false };
+  return { code, stderr, hit: (await hit) ?? false };
 }
 
 /** Whether the container runs, when that does not change by itself any more. */

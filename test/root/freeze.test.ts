@@ -163,6 +163,16 @@ describe('the kernel’s expedited grace periods', () => {
     }
   });
 
+  it('are set back by the next guardian where one was killed while it used them', async () => {
+    const { container } = await startWriter();
+    writeFileSync(path, '1');
+    writeFileSync(container.directory.freezingPath, 'e');
+    await using freezer = await Freezer.prepare(container.directory, container.record);
+    expect(expedited()).toBe('0');
+    await freezer.close();
+    expectAtRest(container);
+  });
+
   it('are set back by the next look at the run where a guardian was killed while it used them', async () => {
     const { container } = await startWriter();
     writeFileSync(path, '1');
