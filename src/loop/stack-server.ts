@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
 import { Descriptor } from '../descriptor';
-import { explain, LoopboxError } from '../errors';
+import { explain, isSystemError, LoopboxError } from '../errors';
 import { packageDirectory } from '../package';
 import { programEnvironment } from '../process';
 import type { Warn } from '../progress';
@@ -71,7 +71,7 @@ export async function startStackServer(options: StackServerOptions): Promise<Sta
   try {
     await options.moveToCgroup(server.pid);
     const { root, pidStart } = await server.begin();
-    await using file = new Descriptor(await openFile(`/proc/${server.pid}/fd/${root}/${fileName(options.label)}`, fileFlags));
+    await using file = await server.openFile(root, fileName(options.label));
     const loop = await attachServed(file.fd, options);
     server.finish();
     return { loop, pid: server.pid, pidStart };
@@ -174,6 +174,17 @@ class StartingServer {
     const [, root, pidStart] = /^ready (\d+) (\d+)\n/.exec(this.#words) ?? [];
     if (root === undefined) throw ended(this.#words);
     return { root: Number(root), pidStart: Number(pidStart) };
+  }
+
+  /** The one file of its file system, as the loop device is to have it. */
+  async openFile(root: number, name: string): Promise<Descriptor> {
+    try {
+      return new Descriptor(await openFile(`/proc/${this.pid}/fd/${root}/${name}`, fileFlags));
+    } catch (error) {
+      // Both were there when it said so, and go with it.
+      if (isSystemError(error, 'ENOENT', 'ENOTCONN')) throw ended(this.#words);
+      throw error;
+    }
   }
 
   /** From here on the loop device alone keeps it. */

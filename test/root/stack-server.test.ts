@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,7 +30,7 @@ async function residentKiB(server: StackServer, which: 'VmRSS' | 'VmHWM' = 'VmRS
   return pids.reduce((sum, pid) => sum + of(pid), 0);
 }
 
-async function workerOf({ pid }: StackServer): Promise<number> {
+async function workerOf({ pid }: { pid: number }): Promise<number> {
   for (;;) {
     const [worker] = childrenOf(pid);
     if (worker !== undefined) return worker;
@@ -54,6 +54,14 @@ function fio(device: string, ...args: string[]) {
     '--ioengine=libaio',
   ];
   return execute('fio', ['--name=verify', `--filename=${device}`, ...common, ...args], { timeoutMs: 300_000 });
+}
+
+/** Keeps all threads busy that this process opens files with, until the returned function is called. */
+async function holdFileThreads(directory: string): Promise<() => void> {
+  const fifo = join(directory, 'fifo');
+  await shell('mkfifo', fifo);
+  for (let thread = 0; thread < 4; thread++) void open(fifo).then((file) => file.close());
+  return () => closeSync(openSync(fifo, constants.O_WRONLY));
 }
 
 /** Reads and writes at the device's beginning, past every cache; rejects with EIO where there is no storage any more. */
@@ -202,6 +210,26 @@ describe('the server of a chain', () => {
       throw refusal;
     };
     await expect(chain.serve({ moveToCgroup })).rejects.toBe(refusal);
+    await expect.poll(() => chain.remains()).toEqual([]);
+  });
+
+  it('says so where it is killed before its device is attached', async () => {
+    const chain = await ServedChain.create();
+    const killed: Promise<void>[] = [];
+    const moveToCgroup = async (pid: number) => {
+      const letGo = await holdFileThreads(chain.directory);
+      // Its starter can't open the server's file before it lets go.
+      const kill = async () => {
+        await workerOf({ pid });
+        await sleep(100);
+        process.kill(pid, 'SIGKILL');
+        await expect.poll(() => existsSync(`/proc/${pid}/fd/0`)).toBe(false);
+        letGo();
+      };
+      killed.push(kill());
+    };
+    await expect(chain.serve({ moveToCgroup })).rejects.toMatchObject({ code: 'ERR_LOOPBOX_FAILED', message: /ended too early/ });
+    await Promise.all(killed);
     await expect.poll(() => chain.remains()).toEqual([]);
   });
 
