@@ -77,9 +77,12 @@ export interface Native {
   stackCopyMissing(batch: { source: StackLayer; destination: StackLayer } & BatchLimits): Promise<MergeBatch>;
   /**
    * A batch of a fold: where there is a `keep`, the blocks of `image` that `source` owns and `keep` lacks go there first, as by
-   * `stackCopyMissing`; then what `source` owns goes into `image`, durably. Beyond its V a layer owns all, as zeroes.
+   * `stackCopyMissing`; then what `source` owns goes into `image`, durably. Beyond its V a layer owns all, as zeroes. `block0`, of 4096
+   * bytes, is written in place of the one that `source` owns.
    */
-  stackFoldBatch(batch: { image: StackLayer; source: StackLayer; keep?: StackLayer | undefined } & BatchLimits): Promise<MergeBatch>;
+  stackFoldBatch(
+    batch: { image: StackLayer; source: StackLayer; keep?: StackLayer | undefined; block0?: Buffer | undefined } & BatchLimits,
+  ): Promise<MergeBatch>;
   /**
    * F_SETLEASE: a write lease on the open file description, which nobody else may have the file open for, by whatever name. False where
    * somebody has. Who opens the file later waits until the lease is dropped, 45 s at most, or is refused (O_NONBLOCK).

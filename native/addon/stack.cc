@@ -3,6 +3,8 @@
 #include <sys/ioctl.h>
 
 #include <csignal>
+#include <utility>
+#include <vector>
 
 #include "aligned-buffer.h"
 #include "arguments.h"
@@ -28,6 +30,11 @@ Layer LayerOf(const Napi::Value& value) {
     layer.data_offset = NumberOf(object, "dataOffset");
   }
   return layer;
+}
+
+std::vector<std::byte> BytesOf(const Napi::Value& value) {
+  const auto buffer = value.As<Napi::Buffer<std::byte>>();
+  return {buffer.Data(), buffer.Data() + buffer.Length()};
 }
 
 BatchLimits LimitsOf(const Napi::Object& options) {
@@ -58,9 +65,12 @@ Napi::Value StackFoldBatch(const Napi::CallbackInfo& info) {
   auto options = info[0].As<Napi::Object>();
   std::optional<Layer> keep;
   if (options.Get("keep").IsObject()) keep = LayerOf(options.Get("keep"));
-  return RunBatch(info.Env(),
-                  [image = LayerOf(options.Get("image")), source = LayerOf(options.Get("source")), keep,
-                   limits = LimitsOf(options)] { return FoldBatch(SystemBackend(), image, source, keep, limits); });
+  std::vector<std::byte> block0;
+  if (options.Get("block0").IsBuffer()) block0 = BytesOf(options.Get("block0"));
+  return RunBatch(info.Env(), [image = LayerOf(options.Get("image")), source = LayerOf(options.Get("source")), keep,
+                               limits = LimitsOf(options), block0 = std::move(block0)] {
+    return FoldBatch(SystemBackend(), image, source, keep, limits, block0);
+  });
 }
 
 Napi::Value UseBufferedIo(const Napi::CallbackInfo& info) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "aligned-buffer.h"
 #include "map-window.h"
 #include "run-copier.h"
 #include "system.h"
@@ -54,6 +55,12 @@ class Progress {
   uint64_t position_, left_, end_;
 };
 
+void WriteBlock(Backend& backend, const Layer& layer, uint64_t block, std::span<const std::byte> content) {
+  const AlignedBuffer buffer(kBlockBytes);
+  std::ranges::copy(content.first(kBlockBytes), static_cast<std::byte*>(buffer.data()));
+  WriteAll(backend, layer.fd, buffer.data(), kBlockBytes, layer.data_offset + block * kBlockBytes);
+}
+
 /** Data first, then the bits that promise it. Bits that an earlier batch set and failed to sync are durable then, too.
  */
 void Publish(Backend& backend, const Layer& delta, const std::vector<Run>& runs) {
@@ -93,7 +100,7 @@ MergeBatch CopyMissing(Backend& backend, const Layer& source, const Layer& desti
 }
 
 MergeBatch FoldBatch(Backend& backend, const Layer& image, const Layer& source, const std::optional<Layer>& keep,
-                     const BatchLimits& limits) {
+                     const BatchLimits& limits, std::span<const std::byte> block0) {
   RequireWhole(image);
   RequireWhole(source);
   if (keep) RequireWhole(*keep);
@@ -120,7 +127,13 @@ MergeBatch FoldBatch(Backend& backend, const Layer& image, const Layer& source, 
   }
   if (keep) Publish(backend, *keep, saved);
 
-  for (const Run& run : runs) batch.copied_bytes += into.Copy(run);
+  for (Run run : runs) {
+    if (run.first == 0 && !block0.empty()) {
+      WriteBlock(backend, image, run.first++, block0);
+      batch.copied_bytes += kBlockBytes;
+    }
+    if (run.blocks() > 0) batch.copied_bytes += into.Copy(run);
+  }
   if (!runs.empty()) SyncAll(backend, image.fd);
   batch.next_block = progress.next_block();
   return batch;

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "backend.h"
 #include "layer.h"
@@ -31,7 +33,8 @@ MergeBatch CopyMissing(Backend& backend, const Layer& source, const Layer& desti
 
 /**
  * Fold: with `keep`, the blocks of `image` that `source` owns and the delta `keep` lacks are first copied to it as by
- * `CopyMissing`; then the blocks that `source` owns go into `image`, and fdatasync.
+ * `CopyMissing`; then the blocks that `source` owns go into `image`, and fdatasync. What is told of `block0` takes the
+ * place of the one that `source` owns: the image may not be one that stock tools write to, at no moment.
  */
 MergeBatch FoldBatch(Backend& backend, const Layer& image, const Layer& source, const std::optional<Layer>& keep,
-                     const BatchLimits& limits);
+                     const BatchLimits& limits, std::span<const std::byte> block0 = {});

@@ -2,12 +2,15 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <map>
 #include <random>
 #include <set>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "assert.h"
 #include "map-window.h"
@@ -75,6 +78,7 @@ class World {
   }
 
   static constexpr uint64_t kForeign = 0xdead;
+  static constexpr uint64_t kReplaced = 0xb10c0;
 
  private:
   uint64_t Edge(uint64_t end) {
@@ -261,12 +265,20 @@ void TestFold(uint64_t seed, int flags) {
   for (uint64_t block = 0; block < image.end(); block++) {
     if (is_folded(block)) image.blocks[block] = View({&source}, block);
   }
+  std::vector<std::byte> block0(world.Below(2) ? kBlockBytes : 0);
+  if (!block0.empty()) {
+    const std::vector<uint64_t> words(kBlockBytes / 8, World::kReplaced);
+    std::ranges::copy(std::as_bytes(std::span(words)), block0.begin());
+    if (is_folded(0)) image.blocks[0] = World::kReplaced;
+  }
   int error = world.Below(2) ? ENOSPC : EIO;
   Watchful backend({keep.layer}, image.layer.fd, world.Below(3) ? static_cast<int>(world.Below(300)) : kNever, error);
   std::optional<Layer> keep_layer;
   if (has_keep) keep_layer = keep.layer;
   std::set<int> errors = Drive(
-      [&](const BatchLimits& limits) { return FoldBatch(backend, image.layer, source.layer, keep_layer, limits); },
+      [&](const BatchLimits& limits) {
+        return FoldBatch(backend, image.layer, source.layer, keep_layer, limits, block0);
+      },
       kBatches[world.Below(4)]);
   EXPECT(errors.empty() != backend.failed() && (errors.empty() || *errors.begin() == error));
   ExpectAsModel(image);

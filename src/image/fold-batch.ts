@@ -21,10 +21,11 @@ import {
   scanOwn,
 } from './merge-context';
 import type { RegularFile } from './opened-file';
+import { readOwnBlock0 } from './own-block0';
 import { recoverSteps } from './recover';
 import { evidenceOf, verifySeal } from './seal';
 import type { IndexedFile, StateIndex } from './state-index';
-import { setReadOnlyFeature } from './superblock';
+import { setReadOnlyFeature, withReadOnlyFeature } from './superblock';
 import { wholeImage } from './whole-image';
 
 /** The files of a fold that was begun. */
@@ -103,7 +104,8 @@ async function* moveBatch(fold: RunningFold, live: LiveLayers, maxBytes: number)
     return { waits: `"${fold.image.fileName}" is open elsewhere, or has another name` };
   const image = yield* withRoom(open);
   const { cursor } = fold.record;
-  const batch = await native().stackFoldBatch({ image, source, keep, fromBlock: cursor, maxBytes });
+  const block0 = cursor === 0 ? await closedBlock0(source) : undefined;
+  const batch = await native().stackFoldBatch({ image, source, keep, block0, fromBlock: cursor, maxBytes });
   yield 'a batch is folded';
   const next = batch.nextBlock ?? image.sizeBytes / blockSize;
   await live.moved(fold.source, fold.image, next);
@@ -111,6 +113,12 @@ async function* moveBatch(fold: RunningFold, live: LiveLayers, maxBytes: number)
   yield 'the cursor has moved';
   if (next > cursor) yield* punchSource(fold.source, source, cursor, next);
   return next;
+}
+
+/** The source's own block 0 with ext4's `read-only` feature: the image keeps that, or a stock mount of it would write to what others read. */
+async function closedBlock0(source: DeltaFile): Promise<Buffer | undefined> {
+  const block0 = await readOwnBlock0(source);
+  return block0 && withReadOnlyFeature(block0, true);
 }
 
 /** The image, as large as the source at least. */
@@ -151,9 +159,6 @@ async function* endFold(context: MergeContext, fold: RunningFold, live: LiveLaye
   const { image, source, keep } = await openFold(fold, live, cleanup);
   // What others stand on is frozen, the present included: its next start makes a new top.
   const isSealed = isStoodOn || fold.source.parsed?.role !== 'top';
-  await setReadOnlyFeature(image.fd, isSealed);
-  await syncFile(image.fd);
-  yield 'its file system is as it shall be';
   if (keep) {
     const sealed = keep.manifest.sealed && (await evidenceOf(keep));
     await writeManifest(keep, {
@@ -172,6 +177,11 @@ async function* endFold(context: MergeContext, fold: RunningFold, live: LiveLaye
   if (isShorter) yield* shrinkImage(image, whole);
   else await writeManifest(image, whole);
   yield 'the image has the state';
+  if (!isSealed) {
+    await setReadOnlyFeature(image.fd, false);
+    await syncFile(image.fd);
+    yield 'its file system may be written to';
+  }
   const layer = live.find(fold.source);
   if (layer) await live.server?.drop(layer.slot);
   await cleanup[Symbol.asyncDispose]();

@@ -1,4 +1,5 @@
 import { type Chain, readBlocks } from './chain';
+import type { DeltaFile } from './delta-file';
 import { blockSize } from './delta-geometry';
 import { readAt, syncData, writeAt } from './file-io';
 import { parseSuperblock, superblockLength, superblockOffset, withReadOnlyFeature } from './superblock';
@@ -11,11 +12,22 @@ export async function ownBlock0(chain: Chain): Promise<void> {
   const { top } = chain;
   if (top.kind === 'image') throw new TypeError('ownBlock0: an image owns all its blocks');
   const block0 = await readBlocks(chain, 0, blockSize);
-  const [bits = 0] = await readAt(top.fd, top.mapOffset, 1);
+  const bits = await firstBits(top);
   const superblock = parseSuperblock(block0.subarray(superblockOffset, superblockOffset + superblockLength));
   if (bits & 1 && superblock?.readOnly === false) return;
   await writeAt(top.fd, top.dataOffset, withReadOnlyFeature(block0, false));
   await syncData(top.fd);
   await writeAt(top.fd, top.mapOffset, Buffer.from([bits | 1]));
   await syncData(top.fd);
+}
+
+/** What a delta has as block 0; undefined where it does not own it. */
+export async function readOwnBlock0(delta: DeltaFile): Promise<Buffer | undefined> {
+  return (await firstBits(delta)) & 1 ? await readAt(delta.fd, delta.dataOffset, blockSize) : undefined;
+}
+
+/** Whether a delta owns its first 8 blocks, a bit for each. */
+async function firstBits({ fd, mapOffset }: DeltaFile): Promise<number> {
+  const [bits = 0] = await readAt(fd, mapOffset, 1);
+  return bits;
 }

@@ -2,8 +2,11 @@ import { readdirSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { PendingFile } from '../../src/image/reclaim';
+import { settleSteps } from '../../src/image/settle';
 import { execute, shell, TestStore, temporaryDirectory, xfsDirectory } from '../fixtures';
 import { attachedLoops } from '../loop-devices';
+import { mergeContext } from '../root/chain-world';
 
 const writer = ['--', 'sh', '-c', 'i=0; while :; do i=$((i+1)); echo $i > /count.new; sync; mv /count.new /count; sleep 0.05; done'];
 
@@ -62,6 +65,31 @@ describe('stock mount -o loop of a top that is prepared while a snapshot’s hoo
     await store.done('stop', '-t', '0', 'web');
     await store.done('check', 'web');
     await store.done('check', 'web@one');
+  });
+});
+
+describe('stock mount -o loop of an image that a settle which was cut was merging into', () => {
+  it('changes nothing, and the settle comes through', async () => {
+    const store = await TestStore.create();
+    await store.importBusybox('busybox', '--size', '128M');
+    await store.createBusybox('web', '--full', '--attach', 'stack', '--start', '--', 'sleep', '1000');
+    await store.done('set', '--settle', 'never', 'web');
+    await store.done('snapshot', 'create', 'web@one');
+    await store.done('exec', 'web', '--', 'dd', 'if=/dev/urandom', 'of=/more', 'bs=1M', 'count=8');
+    const sum = await store.done('exec', 'web', '--', 'sha256sum', '/more');
+    await store.done('stop', '-t', '0', 'web');
+    const steps = settleSteps(mergeContext(join(store.root, 'containers')), new Map<string, PendingFile>());
+    while ((await steps.next()).value !== 'the cursor has moved');
+    await steps.return(undefined);
+
+    const [merged = ''] = filesOf(store).filter((file) => file.endsWith('.fold'));
+    const outcomes: string[] = [];
+    for (const options of ['loop', 'loop,ro', 'loop,ro,noload']) outcomes.push(await tryMount(merged, options));
+    expect(outcomes).not.toContain('written');
+    await store.done('settle', 'web');
+    for (const name of ['web', 'web@one']) await store.done('check', name);
+    await store.done('start', 'web');
+    expect(await store.done('exec', 'web', '--', 'sha256sum', '/more')).toBe(sum);
   });
 });
 

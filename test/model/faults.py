@@ -51,7 +51,7 @@ FAULTS: dict[str, tuple[str, Scenario]] = {
     'unlink-early': ('the source goes before the image says what it is', cuts('core', 'write snapshot', 'settle')),
     'fold-used': ('fold changes an image on which a clone stands', cuts('clones', 'write snapshot clone-snapshot rm-oldest write', 'settle')),
     'source-unsealed': ('the source of a fold is not sealed', seen('core', 'write snapshot write unsynced write', 'settle')),
-    'fold-writable': ('a sealed image that a fold made lacks the feature read-only', cuts('core', 'write snapshot write snapshot', 'rm-oldest')),
+    'fold-writable': ('the block 0 that a fold writes into the image lacks the feature read-only', cuts('core', 'write snapshot write snapshot', 'rm-oldest')),
     'hard-links': ('a file with another link is written over', seen('core', 'write snapshot write snapshot', 'rm-oldest settle')),
     'look-early': ('links and readers are looked for before the name is gone only', seen('core', 'write snapshot write snapshot', 'rm-oldest settle')),
     'no-lease': ('a file that somebody reads is written over', seen('core', 'write snapshot write snapshot', 'rm-oldest settle')),

@@ -82,12 +82,6 @@ def fold_end(world: World, image: int, source: int, keep: int | None) -> Steps:
     is_top = '@' not in disk.name_of(source)
     stood_on = bool([one for one in children(disk, source)]) or keep is not None
     sealed = not is_top or (stood_on and not planted('present-unsealed'))
-    superblock = abs(disk.files[image].data[0])
-    if superblock and not planted('fold-writable'):
-        disk.write(image, 0, -superblock if sealed else superblock)
-        yield 'step'
-        disk.sync(image)
-        yield 'step'
     if keep:
         disk.note(keep, parent=state, sealed=evidence_of(disk.files[keep]))
         yield 'step'
@@ -103,4 +97,10 @@ def fold_end(world: World, image: int, source: int, keep: int | None) -> Steps:
     yield 'step'
     disk.sync(image)
     yield 'step'
+    superblock = disk.files[image].data[0]
+    if superblock < 0 and not sealed:
+        disk.write(image, 0, -superblock)
+        yield 'step'
+        disk.sync(image)
+        yield 'step'
     yield from recover(world, container)

@@ -17,15 +17,17 @@ Work = Generator[str, None, bool]
 
 
 def copy(world: World, source: int, target: int, blocks: list[int], early: bool = False) -> Steps:
-    """Data durable, then bits durable (an image has none)."""
+    """Data durable, then bits durable (an image has none, and its block 0 is written with `read-only`)."""
     disk = world.disk
+    is_image = disk.manifest(target).kind == 'image'
     for block in blocks:
-        disk.write(target, block, disk.files[source].data[block])
+        data = disk.files[source].data[block]
+        disk.write(target, block, -abs(data) if block == 0 and is_image and not planted('fold-writable') else data)
         yield 'step'
     if not early:
         disk.sync(target)
         yield 'step'
-    if disk.manifest(target).kind == 'delta':
+    if not is_image:
         for block in blocks:
             disk.set_bit(target, block)
             yield 'step'

@@ -236,9 +236,11 @@ class World:
                     raise Violation(f'{name} is not the only content of its state')
 
     def judge_names(self) -> None:
-        """At every moment, before any recover: a name that says `the whole` is that for stock tools, or is not there."""
+        """At every moment, before any recover: a name that says `the whole` is that for stock tools, or is not there. What others read is not for them to write."""
         outcomes = self.outcomes or [self.as_recorded()]
         for name, inode in chain_names(self.disk):
+            if self.disk.manifest(inode).kind == 'image' and self.disk.manifest(inode).fold and self.disk.files[inode].data[0] > 0:
+                raise Violation(f'{name} can be mounted for writing')
             snapshot, container = snapshot_of(name), stem(name)
             if extension(name) != 'img' or is_nameless(name) or '/' in name:
                 continue

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { openLayer } from '../../src/image/layer-file';
 import { type PendingFile, reclaim, reclaimSteps } from '../../src/image/reclaim';
 import { recover } from '../../src/image/recover';
 import { KiB, MiB } from '../../src/units';
@@ -69,5 +70,40 @@ describe('reclaim', () => {
       await world.expectAll();
     }
     expect(emptied).toBeGreaterThan(1);
+  });
+
+  it('keeps the image that it folds into read-only for stock tools: cut after each step, and at the end only where something stands on it', async () => {
+    for (const kept of [true, false]) {
+      let folding = 0;
+      for (let at = 0, isLast = false; !isLast; at++) {
+        const world = await ChainWorld.make({ batchBytes: 64 * KiB });
+        const image = await world.image('web@~0.img', withBlocks(emptyDisk(), new Map([[0, 1]])));
+        const source = await world.delta(
+          kept ? 'web@~1.delta' : 'web.delta',
+          image,
+          new Map([
+            [0, 2],
+            [40, 3],
+          ]),
+        );
+        if (kept) await world.delta('web.delta', source, new Map([[0, 4]]));
+        if (kept) await world.delta('web@mon.delta', source, new Map([[0, 5]]));
+        isLast = (await cutAfter(reclaimable(world), at)).taken < at;
+        for (const path of world
+          .names()
+          .filter((name) => name.endsWith('.fold'))
+          .map((name) => world.layers.path(name))) {
+          await using file = await openLayer(path, { label: path });
+          if (!file.manifest?.fold) continue;
+          folding++;
+          expect(file.kind === 'image' && file.superblock.readOnly, `cut after step ${at}`).toBe(true);
+        }
+        if (!isLast) continue;
+        const [name = ''] = world.names().filter((one) => one.endsWith('.img'));
+        await using whole = await openLayer(world.layers.path(name), { label: name });
+        expect(whole.kind === 'image' && whole.superblock.readOnly).toBe(kept);
+      }
+      expect(folding).toBeGreaterThan(1);
+    }
   });
 });
