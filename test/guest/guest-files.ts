@@ -43,7 +43,7 @@ async function makeDisk(root: string): Promise<string> {
     await symlink(`usr/${name}`, join(root, name));
   }
   await installBusybox(root);
-  await copyFile(join(import.meta.dirname, 'init'), join(root, 'init'));
+  for (const name of ['init', 'agent']) await copyFile(join(import.meta.dirname, name), join(root, name));
   await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
   await copyFile(await busyboxTar(), join(root, 'busybox.tar'));
   for (const path of product) {

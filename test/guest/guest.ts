@@ -61,7 +61,8 @@ export class Guest {
   /** Runs a shell script as root; any exit code is a result. */
   async run(script: string): Promise<GuestResult> {
     this.#port?.write(`${Buffer.from(script).toString('base64')}\n`);
-    const [code, stdout = '', stderr = ''] = (await this.#answer()).split(',');
+    const [code, stdout = '', stderr = '', bytes] = (await this.#answer()).split(',');
+    if (Number(bytes) !== Buffer.byteLength(script)) throw new Error(`Linux ${this.kernel.version} got ${bytes} bytes of "${script}"`);
     const text = (base64: string) => Buffer.from(base64, 'base64').toString();
     return { code: Number(code), stdout: text(stdout), stderr: text(stderr) };
   }
