@@ -8,11 +8,13 @@ export interface ProcessIdentity {
 }
 
 export interface ProcessStatus extends ProcessIdentity {
-  /** `Z` or `X` once it has ended. */
+  /** `Z` or `X` once its first thread has ended. */
   state: string;
   parent: number;
   /** The process group. */
   group: number;
+  /** How many there are, the first included until it is reaped. */
+  threads: number;
   /** As wait(2) reports it, of one that has ended. */
   exitStatus: number;
 }
@@ -36,6 +38,7 @@ export function parseStatus(pid: number, stat: string): ProcessStatus {
     state: field(3),
     parent: Number(field(4)),
     group: Number(field(5)),
+    threads: Number(field(20)),
     start: Number(field(22)),
     exitStatus: Number(field(52)),
   };
@@ -53,8 +56,9 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return status !== undefined && !hasEnded(status);
 }
 
-export function hasEnded(status: ProcessStatus): boolean {
-  return status.state === 'Z' || status.state === 'X';
+/** A process goes on without its first thread as long as it has others. */
+export function hasEnded({ state, threads }: ProcessStatus): boolean {
+  return (state === 'Z' || state === 'X') && threads <= 1;
 }
 
 /** The exit code that a shell would show for a wait(2) status. */

@@ -1,5 +1,7 @@
+import { spawn } from 'node:child_process';
 import { expect, it } from 'vitest';
 import { exitCodeOfStatus, findProcess, isAlive, parseStatus, readProcess } from '../../../src/runtime/processes';
+import { cleanUp } from '../../temporary';
 
 it('reads a process whose name looks like more fields', () => {
   const after = Array.from({ length: 50 }, (_, index) => String(index + 3));
@@ -9,6 +11,7 @@ it('reads a process whose name looks like more fields', () => {
     state: 'Z',
     parent: 4,
     group: 5,
+    threads: 20,
     start: 22,
     exitStatus: 52,
   });
@@ -21,6 +24,19 @@ it('knows a process by its start time', () => {
   expect(isAlive({ pid: process.pid, start })).toBe(true);
   expect(isAlive({ pid: process.pid, start: start - 1 })).toBe(false);
   expect(findProcess({ pid: 0, start })).toBeUndefined();
+});
+
+it('takes a process without its first thread for alive until the last one has ended', async () => {
+  const script =
+    'import ctypes, threading, time; threading.Thread(target=time.sleep, args=(1000,)).start(); ctypes.CDLL(None).pthread_exit(None)';
+  const child = spawn('python3', ['-c', script], { stdio: 'ignore' });
+  cleanUp(() => void child.kill('SIGKILL'));
+  const pid = child.pid ?? 0;
+  const start = readProcess(pid)?.start ?? 0;
+  await expect.poll(() => readProcess(pid)?.state).toBe('Z');
+  expect(isAlive({ pid, start })).toBe(true);
+  child.kill('SIGKILL');
+  await expect.poll(() => isAlive({ pid, start })).toBe(false);
 });
 
 it('turns a wait status into the exit code that a shell shows', () => {
