@@ -16,6 +16,11 @@ export async function main(argv: string[]): Promise<number> {
   const name = verbOf(before);
   const context = new Context(command);
   endWithOutput(context);
+  const forgotten = () => {
+    process.exitCode = reportFailure(new Error('Nothing is left to wait for, and the work is not done'), `run "loopbox ${name}"`, context);
+  };
+  // Where a promise is never settled Node would end with 0.
+  process.once('beforeExit', forgotten);
   const program = new Command('loopbox');
   addGlobalOptions(program)
     .description('Containers that live in one ext4 image file each.')
@@ -38,6 +43,7 @@ export async function main(argv: string[]): Promise<number> {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
     return reportFailure(error instanceof CommanderError ? usageError(error, name) : error, `run "loopbox ${name}"`, context);
   } finally {
+    process.off('beforeExit', forgotten);
     context.close();
   }
 }

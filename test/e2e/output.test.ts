@@ -1,6 +1,8 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { printable } from '../../src/printable';
-import { type ExecuteResult, execute, program, TestStore } from '../fixtures';
+import { type ExecuteResult, execute, program, TestStore, temporaryDirectory } from '../fixtures';
 
 let store: TestStore;
 
@@ -25,6 +27,17 @@ describe('output that is cut short by its reader', () => {
     ['logs', '--format', 'json', 'box'],
   ])('is no success of %s', async (...args) => {
     expect(await cut(...args)).toMatchObject({ stdout: '141\n', stderr: '' });
+  });
+});
+
+it('a command that nothing is left to wait for, and that is not done, is no success', async () => {
+  const preloaded = join(await temporaryDirectory(), 'forget.cjs');
+  await writeFile(preloaded, "require('node:fs').close = () => {};");
+  const env = { NODE_OPTIONS: `--require ${preloaded}` };
+  expect(await store.loopbox(['stop', 'box'], { env })).toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: expect.stringContaining('the work is not done'),
   });
 });
 
