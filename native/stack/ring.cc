@@ -46,7 +46,8 @@ class Ring::PollWatch final : public Completion {
 
   void Cancel() {
     is_cancelled_ = true;
-    io_uring_sqe* entry = ring_.Next(this, kRemove, IORING_OP_POLL_REMOVE, -1, nullptr, 0, 0, 0);
+    // Not POLL_REMOVE: where an event has just come it fails, and the poll goes on, and keeps the file open.
+    io_uring_sqe* entry = ring_.Next(this, kCancel, IORING_OP_ASYNC_CANCEL, -1, nullptr, 0, 0, 0);
     entry->addr = reinterpret_cast<uint64_t>(static_cast<Completion*>(this)) | kPoll;
     expected_++;
   }
@@ -64,7 +65,7 @@ class Ring::PollWatch final : public Completion {
   }
 
  private:
-  enum Kind : unsigned { kPoll, kRemove };
+  enum Kind : unsigned { kPoll, kCancel };
 
   void Start() {
     io_uring_sqe* entry = ring_.Next(this, kPoll, IORING_OP_POLL_ADD, fd_, nullptr, IORING_POLL_ADD_MULTI, 0, 0);
