@@ -5,12 +5,13 @@ import { inspectRun, type RunState } from '../runtime/status';
 import { type Attach, chooseAttach } from './attach-choice';
 import { describeFiles, type FileInfo } from './container-files';
 import { FileLock } from './locks';
+import { openPresent } from './open-present';
 import { ownBytes } from './own-bytes';
 import { identityOf } from './past';
 import { type StorageTrouble, storageTrouble } from './storage-state';
 import type { Store } from './store';
 import type { StoreFiles } from './store-files';
-import { openTarget, type Target } from './target';
+import type { Target } from './target';
 
 export type ContainerState = 'created' | 'running' | 'stopped' | 'failed';
 
@@ -67,22 +68,21 @@ export async function describeContainer(
   const base = {
     id: target.id,
     name: target.label,
-    path: target.path,
     busy: FileLock.isHeld(target.verbLockPath),
     pid: run.running ? run.record.pid : null,
   };
   try {
-    await using image = await openTarget(target);
+    await using image = await openPresent(store, target);
     if (run.last && run.last.identity !== identityOf(target, image)) run = { running: false, monitorAlive: false };
     const own = files && target.name !== undefined && !target.byPath ? await ownFiles(files, target.name, options) : undefined;
     const trouble = run.running ? await storageTrouble(target, run.record) : undefined;
     const attach = options.details ? { attach: await attachOf(store, target, image, run) } : {};
-    return { ...base, ...stateOf(run, image, trouble), ...(await contentOf(image)), ...attach, ...own, ...endOf(run) };
+    return { ...base, path: target.path, ...stateOf(run, image, trouble), ...(await contentOf(image)), ...attach, ...own, ...endOf(run) };
   } catch (error) {
     if (!(error instanceof LoopboxError)) throw error;
     const reason = error.code === 'ERR_LOOPBOX_NOT_FOUND' ? absence(target, files) : error.message;
     const state = { state: run.running ? ('running' as const) : ('failed' as const), reason };
-    return { ...base, ...state, ...endOf(run), sizeBytes: 0, ownBytes: 0, template: null, files: [], limits: {} };
+    return { ...base, path: target.path, ...state, ...endOf(run), sizeBytes: 0, ownBytes: 0, template: null, files: [], limits: {} };
   }
 }
 

@@ -5,6 +5,7 @@ import { type LayerFile, openLayer } from '../image/layer-file';
 import { parseSuperblock, type Superblock, superblockLength, superblockOffset } from '../image/superblock';
 import { inspectRun } from '../runtime/status';
 import { describeFiles, type FileInfo } from './container-files';
+import { openPresent } from './open-present';
 import { ownBytes } from './own-bytes';
 import { reservedBytes } from './reserve';
 import type { Store } from './store';
@@ -42,8 +43,8 @@ export interface StoreUsage {
 export async function diskUsage(store: Store): Promise<StoreUsage> {
   store.prepare();
   const files = await StoreFiles.scan(store);
-  const containers = await Promise.all(store.namesOfFiles().map((name) => usageOf(namedTarget(store, name), files)));
-  const templates = await Promise.all(store.templateNames().map((name) => usageOf({ label: name, path: store.templatePath(name) })));
+  const containers = await Promise.all(store.namesOfFiles().map((name) => usageOfContainer(store, name, files)));
+  const templates = await Promise.all(store.templateNames().map((name) => usageOfTemplate(store, name)));
   const host = await statfs(store.containersDirectory);
   return {
     containers,
@@ -58,17 +59,27 @@ export async function diskUsage(store: Store): Promise<StoreUsage> {
   };
 }
 
+async function usageOfContainer(store: Store, name: string, files: StoreFiles): Promise<ContainerUsage> {
+  const target = namedTarget(store, name);
+  const past = await pastOf(files, name);
+  return usageOf(name, () => openPresent(store, target), { past, directory: target.directory });
+}
+
+function usageOfTemplate(store: Store, name: string): Promise<ContainerUsage> {
+  return usageOf(name, () => openLayer(store.templatePath(name), { label: name }));
+}
+
 async function usageOf(
-  target: Pick<Target, 'label' | 'path' | 'name'> & { directory?: Target['directory'] },
-  files?: StoreFiles,
+  name: string,
+  open: () => Promise<LayerFile>,
+  { past, directory }: { past?: Partial<ContainerUsage>; directory?: Target['directory'] } = {},
 ): Promise<ContainerUsage> {
-  const past = files && target.name !== undefined ? await pastOf(files, target.name) : undefined;
   try {
-    await using file = await openLayer(target.path, { label: target.label });
-    const live = target.directory && (await usedWhileRunning(target.directory));
+    await using file = await open();
+    const live = directory && (await usedWhileRunning(directory));
     const { sizeBytes = 0, freeBytes = 0, overheadBytes = 0 } = (await superblockOf(file)) ?? {};
     return {
-      name: target.label,
+      name,
       sizeBytes: file.sizeBytes,
       usedBytes: live ?? Math.max(0, sizeBytes - freeBytes - overheadBytes),
       ownBytes: await ownBytes(file.fd),
@@ -76,7 +87,7 @@ async function usageOf(
     };
   } catch (error) {
     if (!(error instanceof LoopboxError)) throw error;
-    return { name: target.label, sizeBytes: 0, usedBytes: 0, ownBytes: 0, ...past, problem: error.message };
+    return { name, sizeBytes: 0, usedBytes: 0, ownBytes: 0, ...past, problem: error.message };
   }
 }
 

@@ -1,4 +1,4 @@
-import { lstatSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { type LayerFile, openLayer } from '../image/layer-file';
@@ -31,7 +31,10 @@ export function resolveTarget(store: Store, argument: string): Target {
   checkContainerName(argument);
   const target = namedTarget(store, argument);
   // A command that was killed between two renames left no present; the next one that works on it makes that.
-  if (!store.interruptedNames().includes(argument)) fileIdentity(lstatSync, target.path, argument, 'loopbox ls');
+  if (store.interruptedNames().includes(argument)) return target;
+  // One that works on it now may have given it another since.
+  if (!existsSync(target.path)) target.path = store.containerPath(argument);
+  fileIdentity(lstatSync, target.path, argument, 'loopbox ls');
   return target;
 }
 

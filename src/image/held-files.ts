@@ -1,9 +1,7 @@
 import { lstatSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { parseFileName } from './file-names';
-import type { DamagedFile, IndexedFile } from './state-index';
-
-type Found = IndexedFile | DamagedFile | undefined;
+import type { Found } from './state-index';
 
 /** What each change of a file or its name shows in. */
 interface Stamp {
@@ -37,7 +35,7 @@ export class HeldFiles {
     if (known && stamp && isSameStamp(known.stamp, stamp)) return known.found;
     const settled = BigInt(Date.now()) * 1_000_000n - grainNs;
     const found = await read();
-    if (stamp && stamp.changed < settled) this.#known.set(path, { stamp, found });
+    if (stamp && found !== null && stamp.changed < settled) this.#known.set(path, { stamp, found });
     else this.#known.delete(path);
     return found;
   }

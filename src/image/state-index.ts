@@ -1,3 +1,4 @@
+import { lstatSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -28,13 +29,16 @@ export interface DamagedFile {
   readonly error: LoopboxError;
 }
 
+/** What is under a name: no file of ours where it is undefined, and none at all any more where it is null. */
+export type Found = IndexedFile | DamagedFile | undefined | null;
+
 export interface ScanOptions {
   /** The store's directory of containers: only in it `fold` and `formerly` mean anything. */
   containersDirectory?: string | undefined;
   /** Which files are looked at; all unless told. */
   only?: ((fileName: string) => boolean) | undefined;
   /** What was read before, by path: kept and used by scans that follow on each other. */
-  seen?: Map<string, IndexedFile | DamagedFile | undefined> | undefined;
+  seen?: Map<string, Found> | undefined;
   /** What was read under the verb lock that the caller holds. */
   held?: HeldFiles | undefined;
   /** Makes each file durable before it is read: what a killed command left in the page cache must not be believed. */
@@ -44,6 +48,9 @@ export interface ScanOptions {
 
 /** How many files are looked at at once. */
 const width = 16;
+
+/** How often a directory is looked at, at most, while files in it go away or get other names. */
+const attempts = 10;
 
 /** What the files of some directories say about states: who provides one, who stands on it. Manifests only; nothing is locked. */
 export class StateIndex {
@@ -68,21 +75,16 @@ export class StateIndex {
 
   /**
    * Reads the manifests of all regular files of these directories, in order of preference (a FILE's own first). Symbolic links, hidden
-   * files and what is no file of ours are passed over; what is missing is empty.
+   * files and what is no file of ours are passed over; what is missing is empty. A file that is renamed meanwhile is found.
    */
   static async scan(directories: readonly string[], options: ScanOptions = {}): Promise<StateIndex> {
     const files: IndexedFile[] = [];
     const damaged: DamagedFile[] = [];
     const distinct = [...new Set(directories)];
     for (const directory of distinct) {
-      const names = (await regularFiles(directory)).filter(options.only ?? (() => true));
-      for (let start = 0; start < names.length; start += width) {
-        options.signal?.throwIfAborted();
-        const some = names.slice(start, start + width);
-        for (const found of await Promise.all(some.map((name) => lookOnce(directory, name, options)))) {
-          if (found && 'manifest' in found) files.push(found);
-          else if (found) damaged.push(found);
-        }
+      for (const found of await lookInto(directory, options)) {
+        if ('manifest' in found) files.push(found);
+        else damaged.push(found);
       }
     }
     return new StateIndex(distinct, files, damaged, options.containersDirectory);
@@ -230,23 +232,42 @@ export async function regularFiles(path: string): Promise<string[]> {
   }
 }
 
-async function lookOnce(
-  directory: string,
-  fileName: string,
-  { seen, held, sync = false }: ScanOptions,
-): Promise<IndexedFile | DamagedFile | undefined> {
+/** All files of a directory that are ours. What has gone since it was listed may have another name: the directory is listed again. */
+async function lookInto(directory: string, options: ScanOptions): Promise<(IndexedFile | DamagedFile)[]> {
+  const looks = new Map<string, Found>();
+  for (let attempt = 1; ; attempt++) {
+    const names = (await regularFiles(directory)).filter(options.only ?? (() => true));
+    const unseen = names.filter((name) => !isStill(join(directory, name), looks.get(name)));
+    for (let start = 0; start < unseen.length; start += width) {
+      options.signal?.throwIfAborted();
+      const some = unseen.slice(start, start + width);
+      const found = await Promise.all(some.map((name) => lookOnce(directory, name, attempt > 1, options)));
+      for (const [index, name] of some.entries()) looks.set(name, found[index]);
+    }
+    if (attempt === attempts || names.every((name) => looks.get(name) !== null)) return names.flatMap((name) => looks.get(name) ?? []);
+  }
+}
+
+/** Whether the file that was found is still there by this name. */
+function isStill(path: string, found: Found): boolean {
+  if (!found || !('inode' in found)) return false;
+  const status = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  return status?.ino === found.inode && status.dev === found.device;
+}
+
+async function lookOnce(directory: string, fileName: string, anew: boolean, { seen, held, sync = false }: ScanOptions): Promise<Found> {
   const path = join(directory, fileName);
-  if (seen?.has(path)) return seen.get(path);
+  if (seen?.has(path) && !anew) return seen.get(path);
   const look = () => lookAt(directory, fileName, sync);
   const found = await (held?.look(path, look, sync) ?? look());
-  seen?.set(path, found);
+  if (found !== null) seen?.set(path, found);
   return found;
 }
 
 /** A merge keeps a file to itself for a batch. */
 const leasePatienceMs = 1000;
 
-async function lookAt(directory: string, fileName: string, sync: boolean): Promise<IndexedFile | DamagedFile | undefined> {
+async function lookAt(directory: string, fileName: string, sync: boolean): Promise<Found> {
   const place = { path: join(directory, fileName), directory, fileName, parsed: parseFileName(fileName) };
   try {
     await using file = await openPatiently(place.path, sync);
@@ -255,8 +276,9 @@ async function lookAt(directory: string, fileName: string, sync: boolean): Promi
   } catch (error) {
     // What can't be made durable can't be decided by, nor passed over.
     if (!(error instanceof LoopboxError) || (isSystemError(error.cause) && error.cause.syscall === 'fsync')) throw error;
-    // It went away, or is a stranger's.
-    if (error.code === 'ERR_LOOPBOX_NOT_FOUND' || (!place.parsed && !/\.(img|delta)$/.test(fileName))) return undefined;
+    if (error.code === 'ERR_LOOPBOX_NOT_FOUND') return null;
+    // It is a stranger's.
+    if (!place.parsed && !/\.(img|delta)$/.test(fileName)) return undefined;
     return { ...place, error };
   }
 }

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { FileLock, takeVerbLock } from '../../src/container/locks';
 import { Store } from '../../src/container/store';
+import { isMergedUnasked } from '../../src/container/unasked';
 import { contentOfState, manifestOf } from '../chain-view';
 import { chainedContainer } from '../chained-container';
 import { seededRandom, soakCount, TestStore } from '../fixtures';
@@ -49,6 +50,15 @@ async function waitedMs(): Promise<number> {
   return performance.now() - begun;
 }
 
+/** Brings the process that merges to a standstill in the middle of a batch, or between two. */
+async function haltMerger(pid: number, inBatch: boolean): Promise<void> {
+  const verbLock = new Store(store).verbLockPath('db');
+  for (process.kill(pid, 'SIGSTOP'); FileLock.isHeld(verbLock) !== inBatch; process.kill(pid, 'SIGSTOP')) {
+    process.kill(pid, 'SIGCONT');
+    await sleep(7);
+  }
+}
+
 /** Nothing of a container that rests is left on the host but its files. */
 async function expectAtRest(): Promise<void> {
   await expect.poll(isMerging, bySomeTime).toBe(false);
@@ -66,12 +76,17 @@ describe('a container without snapshots', () => {
   it('is one file again some moments after its stop, which does not wait for that; ls and df tell of it until then', {
     timeout: 2 * minute,
   }, async () => {
-    await runOnDelta(200);
+    await runOnDelta(120);
     const before = await content();
     await stop();
+    // From then on it is nobody else's.
+    await expect.poll(() => isMergedUnasked(new Store(store).verbLockPath('db')), { interval: 5 }).toBe(true);
+    const [pid = 0] = store.mergers();
+    await haltMerger(pid, false);
     const [list, df] = await Promise.all([store.json('ls'), store.done('df')]);
     expect(list).toMatchObject([{ state: 'stopped', pending: expect.stringMatching(/^(fold|reclaim)$/) }]);
     expect(df).toMatch(/^db: (fold|reclaim) pending$/m);
+    process.kill(pid, 'SIGCONT');
     await alone('db.img');
     await expectTruth(store, { db: before });
     expect(await store.json('ls')).not.toHaveProperty('0.pending');
@@ -148,12 +163,7 @@ describe('a container without snapshots', () => {
     await expect.poll(() => folds().length, { ...bySomeTime, interval: 2 }).toBe(1);
     const [pid = 0] = store.mergers();
     expect(pid).toBeGreaterThan(0);
-    // In the middle of a batch, not between two.
-    const verbLock = new Store(store).verbLockPath('db');
-    for (process.kill(pid, 'SIGSTOP'); !FileLock.isHeld(verbLock); process.kill(pid, 'SIGSTOP')) {
-      process.kill(pid, 'SIGCONT');
-      await sleep(7);
-    }
+    await haltMerger(pid, true);
     expect(await waitedMs()).toBeLessThan(5000);
     expect(isMerging()).toBe(false);
     await store.done('start', 'db');

@@ -70,11 +70,13 @@ export class ChainWorld {
     return files.find((fileName) => fileName.endsWith('.img')) ?? files[0] ?? `${name} is missing`;
   }
 
-  /** The file that provides the state of this one: a fold that was cut right after its commit has yet to give the image the name. */
+  /** The file that shows the state of this one: a fold that was cut right after its commit has yet to give the image the name. */
   async #providerOf(fileName: string): Promise<string> {
     const index = await this.layers.scan();
     const file = index.files.find((one) => one.fileName === fileName);
-    return (file && index.providers(file.manifest.state, file)[0]?.fileName) ?? fileName;
+    const providers = file ? index.providers(file.manifest.state, file) : [];
+    // An image that is the present is not sealed, and so comes last: nobody stands on it.
+    return providers.find(({ manifest }) => manifest.kind === 'image')?.fileName ?? fileName;
   }
 
   /** Every state shows what it did; read by loopbox, and at will by the reader that shares no code with it. */

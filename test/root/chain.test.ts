@@ -1,5 +1,5 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
-import { readFileSync } from 'node:fs';
+import { readFileSync, renameSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { readBlocks, resolveChain } from '../../src/image/chain';
 import { indexForChain } from '../../src/image/chain-index';
@@ -290,6 +290,31 @@ describe('the index for a chain', () => {
     await shell('mv', layers.path('shared@mon.delta'), layers.path('other@of-another-name.delta'));
     await layers.delta('shared@mon.delta', base, new Map([[1, 1]]), { state: shared });
     expect((await look(['base.img', 'other@of-another-name.delta', 'web@mon.delta', 'web.delta'])).length).toBe(11);
+  });
+
+  it('has a file that gets another name while it is looked for', async () => {
+    const layers = await Layers.make();
+    const base = await layers.image('web@mon.img', emptyDisk(), { sealed: true });
+    const top = await layers.delta('web.delta', base, new Map());
+    const next = await layers.delta('web.next', top, new Map());
+    const rename = (from: string, to: string) => renameSync(layers.path(from), layers.path(to));
+    const look = async (change: () => void) => {
+      // What is looked at is asked when the directory has been read, and the files have not.
+      let isFirst = true;
+      const only = () => {
+        if (isFirst) change();
+        isFirst = false;
+        return true;
+      };
+      const { files } = await StateIndex.scan([layers.directory], { containersDirectory: layers.directory, only, seen: new Map() });
+      return Object.fromEntries(files.map(({ fileName, manifest }) => [fileName, manifest.state]));
+    };
+    expect(await look(() => rename('web@mon.img', 'web@sun.img'))).toEqual({ 'web@sun.img': base, 'web.delta': top, 'web.next': next });
+    const commit = () => {
+      rename('web.delta', 'web@mon.delta');
+      rename('web.next', 'web.delta');
+    };
+    expect(await look(commit)).toEqual({ 'web@sun.img': base, 'web@mon.delta': top, 'web.delta': next });
   });
 });
 
