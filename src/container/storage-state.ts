@@ -13,17 +13,20 @@ export function storageControl({ directory, label }: Target, { server }: Pick<Ru
 }
 
 /** Whether the disk of a container that runs is in trouble. `disk failed`: a flush has failed, so that what was written may be lost. */
-export async function storageTrouble(target: Target, record: RunRecord): Promise<StorageTrouble | undefined> {
+export async function storageTrouble(
+  target: Target,
+  record: Pick<RunRecord, 'pid' | 'pidStart' | 'server'>,
+): Promise<StorageTrouble | undefined> {
   const control = storageControl(target, record);
   if (!control) return undefined;
   try {
     const { held, failed } = await control.status();
     return held ? 'host full' : failed ? 'disk failed' : undefined;
   } catch (error) {
-    // It ends as the container does; whoever looks in between sees neither.
-    if (record.server && !isAlive(record.server)) return 'storage server lost';
-    if (error instanceof LoopboxError) return undefined;
-    throw error;
+    if (!(error instanceof LoopboxError)) throw error;
+    // It ends as the container does, and after that; whoever looks just then loses nothing.
+    const isLost = record.server && !isAlive(record.server) && isAlive({ pid: record.pid, start: record.pidStart });
+    return isLost ? 'storage server lost' : undefined;
   }
 }
 

@@ -3,6 +3,9 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
+import { storageTrouble } from '../../src/container/storage-state';
+import { Store } from '../../src/container/store';
+import { namedTarget } from '../../src/container/target';
 import { startStorageWatcher } from '../../src/loop/storage-watcher';
 import { readHierarchies } from '../../src/runtime/cgroup-hierarchies';
 import { isAlive, type ProcessIdentity, readProcess } from '../../src/runtime/processes';
@@ -117,4 +120,17 @@ it('takes no other process of the same number for one that it watches', async ()
   expect(await hasEndedWithin(watcher, 20_000)).toBe(true);
   expect(existsSync(markPath)).toBe(false);
   expect(isAlive(init)).toBe(true);
+});
+
+it('a storage server that has ended is lost to a container that goes on, not to one that has ended before', async () => {
+  const directory = await temporaryDirectory();
+  const target = namedTarget(new Store({ root: join(directory, 'root'), runRoot: join(directory, 'run') }), 'web');
+  const [first, keeper] = [sleeper(), sleeper()];
+  const [init, server] = [first, keeper].map((child) => identityOf(child.pid ?? 0)) as [ProcessIdentity, ProcessIdentity];
+  const trouble = () => storageTrouble(target, { pid: init.pid, pidStart: init.start, server });
+  expect(await trouble()).toBeUndefined();
+  keeper.kill('SIGKILL');
+  await expect.poll(trouble).toBe('storage server lost');
+  first.kill('SIGKILL');
+  await expect.poll(trouble).toBeUndefined();
 });
