@@ -98,7 +98,7 @@ function monitorRequest(request: StartRequest, driver: Driver, cgroups: Containe
 }
 
 function makeRecord(request: StartRequest, driver: Driver, pid: number): RunRecord {
-  const conmonPid = Number(readFileSync(request.directory.conmonPidFile, 'utf8'));
+  const conmonPid = readMonitorPid(request.directory);
   return {
     ...request.record,
     runtime: driver.program,
@@ -110,6 +110,16 @@ function makeRecord(request: StartRequest, driver: Driver, pid: number): RunReco
     conmonStart: readProcess(conmonPid)?.start ?? 0,
     startedAt: new Date().toISOString(),
   };
+}
+
+/** Written by the monitor's first process, while the next one goes on: it may have been killed before. */
+function readMonitorPid({ id, conmonPidFile }: RunDirectory): number {
+  try {
+    return Number(readFileSync(conmonPidFile, 'utf8'));
+  } catch (cause) {
+    if (!isSystemError(cause, 'ENOENT')) throw cause;
+    throw new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot start "${id}": its monitor was killed on the way`, { cause });
+  }
 }
 
 /** From here on the container lives without its starter. */

@@ -1,14 +1,16 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { LoopboxError } from '../../src/errors';
+import { findProgram } from '../../src/runtime/find-program';
 import { readLogs } from '../../src/runtime/logs';
 import { signalContainer } from '../../src/runtime/signal-container';
 import { inspectRun } from '../../src/runtime/status';
 import { updateLimits } from '../../src/runtime/update';
 import { MiB } from '../../src/units';
-import { seededRandom, soakCount } from '../fixtures';
+import { seededRandom, soakCount, temporaryDirectory } from '../fixtures';
 import { kill } from '../victims';
 import { TestContainer } from './test-container';
 
@@ -216,6 +218,17 @@ describe('kills', () => {
       }
     },
   );
+
+  it('of the monitor before it has said which process it is leave nothing', async () => {
+    const container = await TestContainer.create();
+    const programs = await temporaryDirectory();
+    const elsewhere = `exec ${findProgram('conmon')} "$@" --conmon-pidfile ${join(programs, 'elsewhere')}`;
+    await writeFile(join(programs, 'conmon'), `#!/bin/sh\n${elsewhere}\n`, { mode: 0o755 });
+    vi.stubEnv('PATH', `${programs}:${process.env.PATH}`);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    await expect(container.start()).rejects.toMatchObject({ code: 'ERR_LOOPBOX_FAILED', message: /its monitor was killed on the way/ });
+    expect(await container.leftovers()).toEqual([]);
+  });
 
   it('of the monitor leave the container running, and the next start is normal', async () => {
     const container = await TestContainer.create();
