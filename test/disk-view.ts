@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { readdirSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { manifestOf } from './chain-view';
 import { execute, shell } from './execute';
 import type { TestStore } from './store';
 import { temporaryDirectory } from './temporary';
@@ -21,20 +22,36 @@ export function fileOfState(store: TestStore, state: string): string {
   return join(directory, file);
 }
 
-/** The disk of a state as a flat file, put together from its files by `read-chain.py`, no loopbox; removed when `look` is done. */
+/** What merges change of containers: which files there are, and what each says of itself. */
+function standOf(directory: string): string {
+  const look = (name: string) => [name, statSync(join(directory, name)).ino, manifestOf(join(directory, name))];
+  return JSON.stringify(readdirSync(directory).sort().map(look));
+}
+
+const attempts = 10;
+/** Of names that went away when they had been listed, or of a file that is one of the other kind meanwhile. */
+const passing = /ENOENT|FileNotFoundError|KeyError|empty sequence|^Error: The files of/;
+
+/**
+ * The disk of a state as a flat file, put together from its files by `read-chain.py`, no loopbox; removed when `look` is done. Where a merge behind
+ * a command goes on meanwhile, it is read again: what the files said before is no more, and the reader takes no part in leases and locks.
+ */
 export async function withDisk<T>(store: TestStore, state: string, look: (disk: string) => Promise<T>): Promise<T> {
+  const directory = join(store.root, 'containers');
   const disk = join(await temporaryDirectory(), 'disk');
   const script = join(import.meta.dirname, 'read-chain.py');
-  const read = () => shell('/usr/bin/python3', script, fileOfState(store, state), disk, join(store.root, 'templates'));
+  const read = async () => {
+    const before = standOf(directory);
+    await shell('/usr/bin/python3', script, fileOfState(store, state), disk, join(store.root, 'templates'));
+    return standOf(directory) === before;
+  };
   for (let attempt = 1; ; attempt++) {
     try {
-      await read();
-      break;
+      if ((await read()) || attempt === attempts) break;
     } catch (error) {
-      // A merge behind a command takes names away that the reader has just listed.
-      if (attempt === 10 || !/FileNotFoundError|empty sequence/.test(String(error))) throw error;
-      await sleep(50);
+      if (attempt === attempts || !passing.test(String(error))) throw error;
     }
+    await sleep(50);
   }
   try {
     return await look(disk);

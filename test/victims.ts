@@ -47,22 +47,22 @@ export interface Ambush {
 
 /**
  * Kills one process of each kind at a moment of a start, all at once as soon as all are there. Returns when they have ended, and
- * whether they were there.
+ * which of them had not ended before.
  */
-export async function ambush(store: TestStore, victims: Victim[], { before, cliPid, delayMs, graceMs, isOver }: Ambush): Promise<boolean> {
+export async function ambush(store: TestStore, victims: Victim[], { before, cliPid, delayMs, graceMs, isOver }: Ambush): Promise<Victim[]> {
   await sleep(delayMs);
   const find = () => victims.map((victim) => (victim === 'CLI' ? cliPid : findVictims(store, victim, before)[0]));
   let pids = find();
   if (pids.includes(undefined)) {
     while ((pids = find()).includes(undefined)) {
-      if (isOver()) return false;
+      if (isOver()) return [];
       await nextTurn();
     }
     for (const end = performance.now() + graceMs; performance.now() < end; );
   }
-  const killed = pids.filter((pid) => pid !== undefined).filter(sendKill);
-  for (const pid of killed) await ended(pid);
-  return killed.length === victims.length;
+  const killed = pids.map((pid) => pid !== undefined && sendKill(pid));
+  for (const [index, pid] of pids.entries()) if (pid !== undefined && killed[index]) await ended(pid);
+  return victims.filter((_, index) => killed[index]);
 }
 
 /** `kill -9`; returns once the process has ended, and false where it had before. */

@@ -177,14 +177,13 @@ async function killedOnce(verb: Verb, victims: Victim[], moment: { delayMs: numb
   await prepare(verb);
   const before = { snapshots: keeper.snapshots(), acknowledged: verb.runs ? keeper.acknowledged() : await keeper.records() };
   const [server] = findVictims(store, 'keeper');
-  const { code, hit, stderr } = await attack(verb, victims, moment);
-  const mayFail = hit && (victims.includes('keeper') || victims.includes('freezer'));
+  const { code, killed, stderr } = await attack(verb, victims, moment);
+  const mayFail = killed.includes('keeper') || killed.includes('freezer');
   expect(victims.includes('CLI') ? [0, 137] : mayFail ? [0, 1, 11] : [0], stderr).toContain(code);
 
-  // Where the command had ended by itself, the others were killed all the same.
   const hasServerEnded = verb.runs === 'on' && server !== undefined && !isThere(server);
   // Of one that is started again another server may have been hit.
-  const isServerLost = victims.includes('keeper') && (hit || hasServerEnded || verb.restores === true);
+  const isServerLost = victims.includes('keeper') && (killed.includes('keeper') || hasServerEnded || verb.restores === true);
   const isRunning = await settles(verb, isServerLost);
   if (isRunning) await keeper.expectWrites();
   await expectOneOf([before.snapshots, snapshotsAfter(verb)], verb);
@@ -211,15 +210,15 @@ async function attack(
   verb: Verb,
   victims: Victim[],
   moment: { delayMs: number; graceMs: number },
-): Promise<{ code: number; hit: boolean; stderr: string }> {
+): Promise<{ code: number; killed: Victim[]; stderr: string }> {
   let isOver = false;
-  let hit: Promise<boolean> | undefined;
+  let killed: Promise<Victim[]> | undefined;
   const onStart = ({ pid = 0 }) => {
-    hit = ambush(store, victims, { before: new Set(), cliPid: pid, ...moment, isOver: () => isOver });
+    killed = ambush(store, victims, { before: new Set(), cliPid: pid, ...moment, isOver: () => isOver });
   };
   const { code, stderr } = await store.loopbox(verb.args, { onStart });
   isOver = true;
-  return { code, stderr, hit: (await hit) ?? false };
+  return { code, stderr, killed: (await killed) ?? [] };
 }
 
 /** Whether the container runs, when that does not change by itself any more. */

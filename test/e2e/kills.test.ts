@@ -151,14 +151,14 @@ async function killInRounds(victims: Victim[], random: SeededRandom, judge: () =
 async function killDuringStart(victims: Victim[], delayMs: number, graceMs: number): Promise<boolean> {
   const before = processesNow();
   let isOver = false;
-  let hit: Promise<boolean> | undefined;
+  let killed: Promise<Victim[]> | undefined;
   const onStart = ({ pid = 0 }) => {
-    hit = ambush(store, victims, { before, cliPid: pid, delayMs, graceMs, isOver: () => isOver });
+    killed = ambush(store, victims, { before, cliPid: pid, delayMs, graceMs, isOver: () => isOver });
   };
   const { code, stderr } = await store.loopbox(['start', 'c'], { onStart, timeoutMs: 60_000 });
   isOver = true;
   expect([0, 1, 137], stderr).toContain(code);
-  return (await hit) ?? false;
+  return (await killed)?.length === victims.length;
 }
 
 async function killOne(victim: Victim, random: SeededRandom): Promise<void> {

@@ -7,6 +7,7 @@ import { readProcess } from '../../src/runtime/processes';
 import { cleanUp, shell, smallFileSystem, temporaryDirectory, TestStore } from '../fixtures';
 import { sleep } from '../sleeper';
 import { hasUring, withUringSwitch } from '../uring-switch';
+import { kill } from '../victims';
 import { MiB } from '../../src/units';
 
 // Nothing here calls sync(2): it waits for every file system of the host, and so for each one that a test has held.
@@ -46,7 +47,7 @@ describe('a container whose storage server', () => {
 
   it('is gone altogether is stopped, and says why', async () => {
     const { worker, keeper } = await control(store, 'box').status();
-    for (const pid of [keeper, worker]) process.kill(pid, 'SIGKILL');
+    await Promise.all([keeper, worker].map(kill));
     await expect.poll(() => state(store), { timeout: 5000 }).toBe('failed storage server lost');
     expect(await store.done('start', 'box')).toBe('box');
     await store.done('exec', 'box', 'sh', '-c', 'echo 1 | dd of=/root/after conv=fsync');

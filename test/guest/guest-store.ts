@@ -10,7 +10,7 @@ find /sys/fs/cgroup/loopbox -mindepth 1 -type d 2>/dev/null || true
 
 /** Waits until nothing of a container is left in a guest: the kernel clears up behind a process, and the next command behind a container. */
 export async function expectNothingLeftIn(guest: Guest): Promise<void> {
-  await guest.done(`loopbox ls; for i in $(seq 100); do ${leftovers} && exit; sleep 0.1; done; echo "Left behind:"; cat /tmp/left; exit 1`);
+  await guest.done(`loopbox ls; for i in $(seq 300); do ${leftovers} && exit; sleep 0.1; done; echo "Left behind:"; cat /tmp/left; exit 1`);
 }
 
 /** `inspect --format json` of a container in a guest. */
