@@ -56,8 +56,8 @@ async function killRun(id: string): Promise<void> {
   for (const each of [conmonPid, pid]) await kill(each);
 }
 
-async function running(): Promise<{ id: string; name: string }[]> {
-  return (await store.json('ps')) as { id: string; name: string }[];
+async function running(): Promise<{ id: string; name: string; pid: number }[]> {
+  return (await store.json('ps')) as { id: string; name: string; pid: number }[];
 }
 
 async function names(): Promise<string[]> {
@@ -128,7 +128,8 @@ describe('a throw-away copy', () => {
       const refused = await store.loopbox(['restart', '-t', '0', argument]);
       expect(refused).toMatchObject({ code: 11, stderr: expect.stringContaining('a copy of it runs') });
     }
-    expect(await running()).toEqual(before);
+    // What it takes on the host may change.
+    expect(await running()).toMatchObject(before.map(({ id, name, pid }) => ({ id, name, pid })));
     await store.done('stop', '-t', '0', file);
   });
 
