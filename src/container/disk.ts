@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -66,8 +66,10 @@ export class Disk implements AsyncDisposable {
     try {
       return new Disk(loop, await mountImage(loop.path), server);
     } catch (error) {
+      const isServed = server === undefined || hasFiles(server.pid);
       await loop.close();
-      throw error;
+      // Of a disk that is gone the kernel says anything, also that its file system is damaged.
+      throw isServed ? error : serverEnded(loop.path, error);
     }
   }
 
@@ -79,6 +81,15 @@ export class Disk implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** Whether a process has its descriptors still: one that ends lets go of them before it counts as ended. */
+function hasFiles(pid: number): boolean {
+  return existsSync(`/proc/${pid}/fd/0`);
+}
+
+function serverEnded(device: string, cause: unknown): LoopboxError {
+  return new LoopboxError('ERR_LOOPBOX_FAILED', `Cannot mount "${device}": its storage server ended too early`, { cause });
 }
 
 /**

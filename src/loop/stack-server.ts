@@ -3,6 +3,7 @@ import { constants, open, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
+import { CleanupStack } from '../cleanup';
 import { Descriptor } from '../descriptor';
 import { explain, isSystemError, LoopboxError } from '../errors';
 import { packageDirectory } from '../package';
@@ -71,8 +72,7 @@ export async function startStackServer(options: StackServerOptions): Promise<Sta
   try {
     await options.moveToCgroup(server.pid);
     const { root, pidStart } = await server.begin();
-    await using file = await server.openFile(root, fileName(options.label));
-    const loop = await attachServed(file.fd, options);
+    const loop = await server.attach(root, options);
     server.finish();
     return { loop, pid: server.pid, pidStart };
   } catch (error) {
@@ -176,13 +176,19 @@ class StartingServer {
     return { root: Number(root), pidStart: Number(pidStart) };
   }
 
-  /** The one file of its file system, as the loop device is to have it. */
-  async openFile(root: number, name: string): Promise<Descriptor> {
+  /** Attaches the one file of its file system. */
+  async attach(root: number, options: StackServerOptions): Promise<LoopDevice> {
+    await using undo = new CleanupStack();
     try {
-      return new Descriptor(await openFile(`/proc/${this.pid}/fd/${root}/${name}`, fileFlags));
+      await using file = new Descriptor(await openFile(`/proc/${this.pid}/fd/${root}/${fileName(options.label)}`, fileFlags));
+      const loop = undo.use(await attachServed(file.fd, options));
+      // Which asks the server: only then is nothing left that its end could make fail.
+      await file.close();
+      undo.disarm();
+      return loop;
     } catch (error) {
-      // Both were there when it said so, and go with it.
-      if (isSystemError(error, 'ENOENT', 'ENOTCONN')) throw ended(this.#words);
+      // All of it was there when it said so, and goes with it.
+      if (isSystemError(error, 'ENOENT', 'ENOTCONN', 'ECONNABORTED')) throw ended(this.#words);
       throw error;
     }
   }

@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
+import { Disk } from '../../src/container/disk';
 import { LoopboxError } from '../../src/errors';
 import { readLoop } from '../../src/loop/list-loops';
 import { attachGuard, type StackServer } from '../../src/loop/stack-server';
@@ -13,6 +14,7 @@ import { readProcess } from '../../src/runtime/processes';
 import { GiB, KiB, MiB } from '../../src/units';
 import { cleanUp, execute, seededRandom, shell, soakCount } from '../fixtures';
 import { checksum } from '../image-view';
+import { attachedLoops } from '../loop-devices';
 import { childrenOf, hasEndedWithin, holdersOf, mountServed, ServedChain } from '../served-chain';
 import { transportsHere } from '../uring-switch';
 
@@ -231,6 +233,33 @@ describe('the server of a chain', () => {
     await expect(chain.serve({ moveToCgroup })).rejects.toMatchObject({ code: 'ERR_LOOPBOX_FAILED', message: /ended too early/ });
     await Promise.all(killed);
     await expect.poll(() => chain.remains()).toEqual([]);
+  });
+
+  it('says so where it is killed once its device is attached, at once', async () => {
+    const chain = await ServedChain.create();
+    const files = await chain.open();
+    cleanUp(files.close);
+    const { label, controlPath, logPath, sizeBytes } = chain;
+    const isAttached = () => attachedLoops().some(({ backingFile }) => backingFile === `/${label}`);
+    for (let hits = 0; hits < 3; ) {
+      let killed: Promise<void> | undefined;
+      const moveToCgroup = (pid: number) => {
+        killed = (async () => {
+          while (!isAttached()) await nextTurn();
+          process.kill(pid, 'SIGKILL');
+        })();
+      };
+      const options = { label, controlPath, logPath, sizeBytes, layers: files.layers, moveToCgroup, warn: () => {} };
+      const outcome = await Disk.serve(options).catch((error: unknown) => error);
+      await killed;
+      // Or else the mount was faster.
+      if (outcome instanceof Disk) await outcome.close();
+      else
+        expect(outcome).toMatchObject({ code: 'ERR_LOOPBOX_FAILED', message: expect.stringMatching(/storage server.* ended too early/) });
+      if (!(outcome instanceof Disk)) hits++;
+      await expect.poll(() => chain.remains().filter((name) => name !== 'control')).toEqual([]);
+      rmSync(controlPath, { force: true });
+    }
   });
 
   it('ends with a starter that is killed before the device is mounted', async () => {
