@@ -120,8 +120,9 @@ int Watch(const std::vector<std::string>& arguments) {
   const Fd keeper = OpenProcess(options.keeper);
   const Fd init = OpenProcess(options.init);
   AwaitEither(keeper, init);
-  // The container may have died of it, at its first read.
-  const bool is_lost = HasEnded(keeper, 0) && access(options.control.c_str(), F_OK) == 0;
+  // The container may have died of it, at its first read, and before a server that lets go of its files has ended. One
+  // that ends because its work is done has taken its socket away.
+  const bool is_lost = HasEnded(keeper, HasEnded(init, 0) ? kGraceMs : 0) && access(options.control.c_str(), F_OK) == 0;
   if (!is_lost && HasEnded(init, kGraceMs)) return 0;
   WriteFile(options.mark, "storage server lost\n", O_CREAT | O_NOFOLLOW);
   KillContainer(options, init);

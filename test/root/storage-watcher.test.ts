@@ -104,6 +104,15 @@ it('leaves a mark also where the container has died of the loss already', async 
   expect(existsSync(markPath)).toBe(true);
 });
 
+it('leaves a mark also where the container dies of the loss before its storage has quite ended', async () => {
+  const { init, keeper, markPath, controlPath, watcher } = await watched();
+  writeFileSync(controlPath, '');
+  process.kill(init.pid, 'SIGKILL');
+  keeper.kill('SIGKILL');
+  expect(await hasEndedWithin(watcher, 20_000)).toBe(true);
+  expect(existsSync(markPath)).toBe(true);
+});
+
 it('takes no other process of the same number for one that it watches', async () => {
   const { init, processesFile } = container();
   const keeper = identityOf(sleeper().pid ?? 0);
