@@ -72,7 +72,8 @@ export async function kill(pid: number): Promise<boolean> {
   return wasThere;
 }
 
-function sendKill(pid: number): boolean {
+/** `kill -9`, not waiting for the end; false where there is no such process any more. */
+export function sendKill(pid: number): boolean {
   // 0 stands for the tests themselves.
   if (!(pid > 0)) throw new Error(`There is no process ${pid} to kill`);
   try {

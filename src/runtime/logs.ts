@@ -77,8 +77,8 @@ export function removeLog(path: string): void {
 /** Makes the log where it is missing, again where its directory goes in between with somebody else's last log. */
 function makeLog(path: string): void {
   for (let attempt = 0; ; attempt++) {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     try {
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
       return closeSync(openSync(path, 'a', 0o600));
     } catch (error) {
       if (attempt >= 100 || !isSystemError(error, 'ENOENT')) throw error;

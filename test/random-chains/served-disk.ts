@@ -9,6 +9,7 @@ import type { StackServer } from '../../src/loop/stack-server';
 import { MiB } from '../../src/units';
 import { cleanUp } from '../fixtures';
 import { childrenOf, hasEndedWithin } from '../served-chain';
+import { sendKill } from '../victims';
 import { block } from './content';
 
 /** How many requests of up to 1 MiB may be under way at once. */
@@ -64,7 +65,7 @@ export class ServedDisk {
   killWorker(): void {
     if (Date.now() - this.#lastKill < killPauseMs) return;
     this.#lastKill = Date.now();
-    for (const worker of childrenOf(this.server.pid)) process.kill(worker, 'SIGKILL');
+    childrenOf(this.server.pid).forEach(sendKill);
   }
 
   /** Lets go of the device, and waits until nobody has the files open; `kill` ends keeper and worker before. */

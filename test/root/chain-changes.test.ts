@@ -12,6 +12,7 @@ import { seededRandom, shell, soakCount } from '../fixtures';
 import { namedChain, patternAt, writePattern } from '../named-chain';
 import { childrenOf, hasEndedWithin, mountServed, openFilesOf, type ServedChain } from '../served-chain';
 import { transportsHere } from '../uring-switch';
+import { sendKill } from '../victims';
 
 /** What a snapshot asks for: a prepared top `NAME.next`, and the names that change. */
 async function prepareSwitch(chain: ServedChain, kept: string): Promise<SwitchRequest & { close: () => void }> {
@@ -199,7 +200,7 @@ describe.each(transportsHere)('other requests, by %s,', (transport) => {
 
 async function killSoon(server: StackServer, delayMs: number): Promise<void> {
   await sleep(delayMs);
-  for (const worker of childrenOf(server.pid)) process.kill(worker, 'SIGKILL');
+  childrenOf(server.pid).forEach(sendKill);
 }
 
 /** Writes files, one after the other, each synced; returns how many. */

@@ -17,6 +17,7 @@ import { checksum } from '../image-view';
 import { attachedLoops } from '../loop-devices';
 import { childrenOf, hasEndedWithin, holdersOf, mountServed, ServedChain } from '../served-chain';
 import { transportsHere } from '../uring-switch';
+import { sendKill } from '../victims';
 
 /** How long after its last user a server may be there. */
 const goneWithinMs = 2000;
@@ -330,7 +331,7 @@ describe('a worker that is killed', () => {
     const chain = await ServedChain.create();
     const server = await chain.serve();
     while (!(await hasEndedWithin(identity(server), 0))) {
-      for (const worker of childrenOf(server.pid)) killIfThere(worker);
+      for (const worker of childrenOf(server.pid)) sendKill(worker);
       await sleep(1);
     }
     await expect(touch(server.loop.path)).rejects.toThrow('Input/output error');
@@ -409,15 +410,7 @@ async function killAgainAndAgain(chain: ServedChain, server: StackServer, signal
     await chain.control().status();
     await sleep(60 + random.below(100));
     if (signal.aborted) return killed;
-    if (killIfThere(await workerOf(server))) killed++;
-  }
-}
-
-function killIfThere(pid: number): boolean {
-  try {
-    return process.kill(pid, 'SIGKILL');
-  } catch {
-    return false;
+    if (sendKill(await workerOf(server))) killed++;
   }
 }
 
