@@ -52,6 +52,8 @@ async function waitedMs(): Promise<number> {
 
 /** Brings the process that merges to a standstill in the middle of a batch, or between two. */
 async function haltMerger(pid: number, inBatch: boolean): Promise<void> {
+  // 0 stands for the tests themselves.
+  expect(pid).toBeGreaterThan(0);
   const verbLock = new Store(store).verbLockPath('db');
   for (process.kill(pid, 'SIGSTOP'); FileLock.isHeld(verbLock) !== inBatch; process.kill(pid, 'SIGSTOP')) {
     process.kill(pid, 'SIGCONT');
@@ -162,7 +164,6 @@ describe('a container without snapshots', () => {
     await stop();
     await expect.poll(() => folds().length, { ...bySomeTime, interval: 2 }).toBe(1);
     const [pid = 0] = store.mergers();
-    expect(pid).toBeGreaterThan(0);
     await haltMerger(pid, true);
     expect(await waitedMs()).toBeLessThan(5000);
     expect(isMerging()).toBe(false);
