@@ -178,6 +178,8 @@ describe('a merge', () => {
     const middle = await world.delta('web@~2.delta', root, full(100_000), size);
     await world.delta('web.delta', middle, randomBlocks(random, size), size);
     await execute('dd', ['if=/dev/zero', `of=${join(directory, 'filler')}`, 'bs=64k']);
+    // Holes make more extents of an image, which the host's file system may need a block for.
+    await shell('truncate', '-s', '-64K', join(directory, 'filler'));
     expect(await reclaim(world.context)).toEqual([]);
     expect(world.names().filter((name) => name.startsWith('web'))).toEqual(['web.img']);
     await world.expectAll();
