@@ -201,7 +201,8 @@ describe('enter', () => {
     const terminal = await Terminal.loopbox(store, ['enter', 'box']);
     await terminal.shows(prompt);
     terminal.type('hostname; tty; exit 7\n');
-    await terminal.shows(/box\r\n\/dev\/pts\/\d+\r\n/);
+    // A shell that has looked at its terminal before the runtime was done with it makes two of the carriage return.
+    await terminal.shows(/box\r+\n\/dev\/pts\/\d+\r+\n/);
     await expectEnd(terminal, 7);
   });
 
