@@ -59,6 +59,17 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/**
+ * For what is adopted later. A table of descriptors that grows when io_uring's threads share it waits for the kernel's
+ * next grace period (expand_fdtable in fs/file.c), 20 ms in the middle of the freeze of a first snapshot.
+ */
+void MakeRoomForDescriptors(int any) {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
+  const int last = static_cast<int>(std::min<rlim_t>(kNeededDescriptors, limit.rlim_cur)) - 1;
+  if (fcntl(last, F_GETFD) < 0 && dup3(any, last, O_CLOEXEC) == last) close(last);
+}
+
 /** The end of a storage server is that of its users: no signal that is sent to many reaches it, and the kernel takes
  * others first. */
 void BecomeLasting() {
@@ -146,6 +157,7 @@ void Keeper::BecomeWorker(Fd link, bool is_restart) {
   link_ = Fd();
   worker_ = Fd();
   live_.reset();
+  MakeRoomForDescriptors(live_memfd_.get());
   const KeeperLink keeper(std::move(link));
   std::unique_ptr<Control> control;
   RunWorker({.live_state = live_memfd_.get(),

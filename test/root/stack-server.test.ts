@@ -177,6 +177,16 @@ describe('the server of a chain', () => {
     expect(readFileSync(`/proc/${server.pid}/environ`, 'utf8')).not.toContain('HOME');
   });
 
+  it('has room for all descriptors that may come, before it serves: the kernel makes more while a freeze waits', async () => {
+    const chain = await ServedChain.create();
+    const server = await chain.serve();
+    const room = async () => Number(/^FDSize:\s+(\d+)$/m.exec(readFileSync(`/proc/${await workerOf(server)}/status`, 'utf8'))?.[1]);
+    expect(await room()).toBeGreaterThanOrEqual(512 + 2 * 127);
+    process.kill(await workerOf(server), 'SIGKILL');
+    expect((await chain.control().status()).counters.workers).toBe(2);
+    expect(await room()).toBeGreaterThanOrEqual(512 + 2 * 127);
+  });
+
   it('is not ended by signals that are meant for many', async () => {
     const server = await (await ServedChain.create()).serve();
     const worker = await workerOf(server);
