@@ -12,6 +12,9 @@ import { attachedLoops } from './loop-devices';
 import { cleanUp, temporaryDirectory } from './temporary';
 import { withUringSwitch } from './uring-switch';
 
+/** How long after its last user a server may be there. */
+export const goneWithinMs = 2000;
+
 const blocksPerMapByte = 8;
 
 /** Where a delta of this size has its map and its data. */
@@ -156,6 +159,15 @@ export function childrenOf(pid: number): number[] {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
   } catch {
     return [];
+  }
+}
+
+/** A server's worker, as soon as there is one. */
+export async function workerOf({ pid }: { pid: number }): Promise<number> {
+  for (;;) {
+    const [worker] = childrenOf(pid);
+    if (worker !== undefined) return worker;
+    await sleep(1);
   }
 }
 
