@@ -3,7 +3,7 @@ import { LoopboxError } from '../errors';
 import { native } from '../native';
 import type { DeltaFile } from './delta-file';
 import { blockSize } from './delta-geometry';
-import { fileStatus, syncFile } from './file-io';
+import { fileStatus } from './file-io';
 import { growImage, punchOldSlots, shrinkImage } from './grow-image';
 import { hideFile, isOursAlone } from './hide-file';
 import { type ImageFile, judgeImage, writeManifest } from './image-file';
@@ -23,9 +23,9 @@ import {
 import type { RegularFile } from './opened-file';
 import { readOwnBlock0 } from './own-block0';
 import { recoverSteps } from './recover';
-import { evidenceOf, verifySeal } from './seal';
+import { evidenceOf, unseal, verifySeal } from './seal';
 import type { IndexedFile, StateIndex } from './state-index';
-import { setReadOnlyFeature, withReadOnlyFeature } from './superblock';
+import { withReadOnlyFeature } from './superblock';
 import { wholeImage } from './whole-image';
 
 /** The files of a fold that was begun. */
@@ -178,8 +178,7 @@ async function* endFold(context: MergeContext, fold: RunningFold, live: LiveLaye
   else await writeManifest(image, whole);
   yield 'the image has the state';
   if (!isSealed) {
-    await setReadOnlyFeature(image.fd, false);
-    await syncFile(image.fd);
+    await unseal(image);
     yield 'its file system may be written to';
   }
   const layer = live.find(fold.source);
